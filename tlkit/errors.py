@@ -1,0 +1,28 @@
+"""Sentences shared by the package's error messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["near_misses", "quoted"]
+
+
+def near_misses(name: str, names: Iterable[str]) -> str:
+    """Return `` Did you mean 'fc2'?`` for a mistyped name, or an empty string when nothing is close.
+
+    Examples
+    --------
+    >>> near_misses("fc_2", ["fc1", "fc2", "flatten"])
+    " Did you mean 'fc2' or 'fc1'?"
+    """
+    close = difflib.get_close_matches(str(name), list(names), n=3, cutoff=0.6)
+    return f" Did you mean {quoted(close, 'or')}?" if close else ""
+
+
+def quoted(names: Iterable[str], conjunction: str = "and") -> str:
+    """Join names for a sentence: ``'a', 'b' and 'c'``."""
+    items = [f"'{name}'" for name in names]
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
