@@ -1,0 +1,487 @@
+"""Layers: torch modules with what belongs to them, and descriptions of layers that are yet to be made."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tlkit.activations import activation_module
+from tlkit.errors import near_misses
+from tlkit.initializers import Distribution, initialize
+from tlkit.settings import UNSET, Options
+
+__all__ = [
+    "LOSSES",
+    "Activation",
+    "BatchNorm",
+    "Conv2d",
+    "Dense",
+    "Description",
+    "Dropout",
+    "ElementWise",
+    "Flatten",
+    "GlobalPool",
+    "Layer",
+    "LayerDescription",
+    "Merge",
+    "Output",
+    "Pool2d",
+    "Subset",
+    "as_layer",
+    "draw_weights",
+    "is_weight_layer",
+    "resized",
+]
+
+Shape = tuple[int, ...]
+
+WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+# loss -> (the activation it belongs to, loss of the values before that activation)
+LOSSES = {
+    "negative_log_likelihood": ("softmax", F.cross_entropy),
+    "binary_cross_entropy": ("sigmoid", lambda raw, y: F.binary_cross_entropy_with_logits(raw, y.to(raw.dtype))),
+    "mean_squared_error": ("identity", lambda raw, y: F.mse_loss(raw, y.to(raw.dtype))),
+}
+
+
+# -- modules --------------------------------------------------------------------------------------------------------
+
+
+class Layer:
+    """Mixed into a torch weight layer: dropout on its input, normalization and activation on its output.
+
+    The layer stays what it was (``isinstance(layer, nn.Linear)``) and its weights keep their names
+    (``layer.weight``), so a vertex's keys in `state_dict` are ``fc1.weight`` and ``fc1.bias``.
+    """
+
+    dropout: nn.Module | None
+    norm: nn.Module | None
+    activation: nn.Module | None
+
+    def preactivation(self, x: Tensor) -> Tensor:
+        """Return the layer's output before its activation."""
+        if self.dropout is not None:
+            x = self.dropout(x)
+        x = super().forward(x)
+        return x if self.norm is None else self.norm(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.preactivation(x)
+        return x if self.activation is None else self.activation(x)
+
+
+class OutputLayer(Layer):
+    """A layer that answers and knows its loss."""
+
+    loss: str
+
+    def compute_loss(self, preactivation: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss over a batch, fused with the activation."""
+        return LOSSES[self.loss][1](preactivation, labels)
+
+
+@functools.cache
+def _mixed(mixin: type, kind: type) -> type:
+    return type(kind.__name__, (mixin, kind), {"__module__": kind.__module__, "torch_class": kind})
+
+
+def as_layer(module: nn.Module, mixin: type = Layer) -> nn.Module:
+    """Turn a torch weight layer into a `Layer`, in place, with nothing around it yet."""
+    if not isinstance(module, Layer):
+        module.__class__ = _mixed(mixin, type(module))
+        module.dropout = module.norm = module.activation = None
+    return module
+
+
+def is_weight_layer(module: nn.Module) -> bool:
+    """Say whether a vertex's module is a single linear or convolutional layer, whose width can be changed."""
+    return isinstance(module, Layer) and isinstance(module, WEIGHT_LAYERS)
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Say whether a convolution treats every channel alone, so that its width follows its input."""
+    return getattr(module, "groups", 1) > 1 and module.groups == module.in_channels == module.out_channels
+
+
+def resized(layer: nn.Module, n_in: int | None = None, n_out: int | None = None) -> nn.Module:
+    """Return a new layer of another width, with undrawn weights, the old one's form and what belongs to it.
+
+    Raises
+    ------
+    ValueError
+        When a grouped convolution's groups don't divide the new width.
+    """
+    if isinstance(layer, nn.Linear):
+        new = nn.Linear(n_in or layer.in_features, n_out or layer.out_features, bias=layer.bias is not None)
+    else:
+        new = _resized_convolution(layer, n_in or layer.in_channels, n_out or layer.out_channels)
+    loss = getattr(layer, "loss", None)
+    as_layer(new, Layer if loss is None else OutputLayer)
+    if loss is not None:
+        new.loss = loss
+    new.dropout, new.activation = layer.dropout, layer.activation
+    if layer.norm is not None:
+        new.norm = resized_norm(layer.norm, n_out or layer.norm.num_features)
+    return new.to(dtype=layer.weight.dtype, device=layer.weight.device)
+
+
+def _resized_convolution(layer: nn.Module, n_in: int, n_out: int) -> nn.Module:
+    groups = layer.groups
+    if is_depthwise(layer):
+        groups = n_out = n_in
+    if n_in % groups or n_out % groups:
+        msg = f"A convolution with {groups} groups needs inputs and outputs divisible by it, got {n_in} and {n_out}."
+        raise ValueError(msg)
+    return layer.torch_class(
+        n_in,
+        n_out,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=groups,
+        bias=layer.bias is not None,
+    )
+
+
+def resized_norm(norm: nn.Module, n: int) -> nn.Module:
+    """Return a fresh batch normalization over `n` channels with the old one's constants."""
+    new = type(norm)(n, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    return new.to(device=norm.weight.device) if norm.affine else new
+
+
+def draw_weights(
+    layer: nn.Module, weight_init: str | Distribution | None, bias_init: float | None, generator: torch.Generator
+) -> None:
+    """Initialize a layer's weight by a scheme ("xavier" if None) and its bias by a value (0 if None)."""
+    initialize(layer.weight.data, weight_init or "xavier", generator)
+    if layer.bias is not None:
+        layer.bias.data.fill_(bias_init or 0.0)
+
+
+class _ElementWise(nn.Module):
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return _OPERATIONS[self.operation](values)
+
+    def extra_repr(self) -> str:
+        return self.operation
+
+
+_OPERATIONS = {
+    "add": lambda values: functools.reduce(torch.add, values),
+    "subtract": lambda values: functools.reduce(torch.sub, values),
+    "product": lambda values: functools.reduce(torch.mul, values),
+    "average": lambda values: functools.reduce(torch.add, values) / len(values),
+    "max": lambda values: functools.reduce(torch.maximum, values),
+}
+
+
+class _Merge(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return torch.cat(values, dim=self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class _Subset(nn.Module):
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.start : self.stop]
+
+
+# -- descriptions ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Description:
+    """A vertex that is yet to be made; its sizes are inferred from what it reads."""
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        """Return the module for inputs of these shapes (without the batch)."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as plain data, for JSON."""
+        options = self.given() if isinstance(self, Options) else {}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {o.name for o in fields(Options)}}
+        plain = {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in options.items()}
+        return {"layer": type(self).__name__, **own, **plain}
+
+
+@dataclass(frozen=True)
+class LayerDescription(Options, Description):
+    """A layer with weights that is yet to be made; every option of `Options` may be given by name."""
+
+    mixin = Layer
+
+    def make_bare(self, shape: Shape) -> nn.Module:
+        """Return the torch layer alone."""
+        raise NotImplementedError
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        """Return the layer with its dropout and activation, weights not drawn yet."""
+        layer = as_layer(self.make_bare(*shapes), self.mixin)
+        layer.activation = activation_module(None if self.activation is UNSET else self.activation)
+        layer.dropout = None if self.dropout is UNSET or not self.dropout else nn.Dropout(self.dropout)
+        return layer
+
+
+@dataclass(frozen=True)
+class Dense(LayerDescription):
+    """A fully connected layer.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of units.
+    n_in : int, optional
+        Size of the input; inferred when left out.
+
+    Examples
+    --------
+    >>> Dense(256, activation="relu", dropout=0.5).make((4096,))
+    Linear(
+      in_features=4096, out_features=256, bias=True
+      (dropout): Dropout(p=0.5, inplace=False)
+      (activation): ReLU()
+    )
+    """
+
+    n_out: int
+    n_in: int | None = None
+
+    def make_bare(self, shape: Shape) -> nn.Module:
+        if len(shape) == 3:
+            msg = (
+                f"{type(self).__name__} takes a flat input, got shape {shape}. Put tl.Flatten() or tl.GlobalPool() "
+                "between, or read a vertex behind the network's own pooling."
+            )
+            raise ValueError(msg)
+        return nn.Linear(_checked_n_in(self, shape[-1]), self.n_out)
+
+
+@dataclass(frozen=True)
+class Output(Dense):
+    """A fully connected layer that answers: softmax and negative log-likelihood unless told otherwise.
+
+    Training uses the loss fused with the activation; the network answers with the activation's values.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of classes.
+    loss : {"negative_log_likelihood", "binary_cross_entropy", "mean_squared_error"}
+        What training minimizes.
+    """
+
+    loss: str = "negative_log_likelihood"
+    activation: str | None = field(default=UNSET, kw_only=True)
+
+    mixin = OutputLayer
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            msg = f"loss is one of {', '.join(LOSSES)}, got {self.loss!r}.{near_misses(self.loss, LOSSES)}"
+            raise ValueError(msg)
+        expected = LOSSES[self.loss][0]
+        if self.activation is UNSET:
+            object.__setattr__(self, "activation", expected)
+        super().__post_init__()
+        if (self.activation or "identity") != expected:
+            msg = (
+                f"The loss '{self.loss}' belongs to the activation '{expected}', got '{self.activation}'. "
+                f"Leave the activation out, or choose another loss: {', '.join(LOSSES)}."
+            )
+            raise ValueError(msg)
+        if expected == "softmax" and self.n_out == 1:
+            msg = "A softmax over one class always answers 1. Use n_out=2, or loss='binary_cross_entropy'."
+            raise ValueError(msg)
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        layer = super().make(*shapes)
+        layer.loss = self.loss
+        if layer.activation is None:
+            layer.activation = nn.Identity()
+        return layer
+
+
+@dataclass(frozen=True)
+class Conv2d(LayerDescription):
+    """A two-dimensional convolution.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of filters.
+    kernel_size, stride, dilation, groups : int
+        As in torch.nn.Conv2d.
+    padding : int or "same"
+        Zeros added on each side.
+    """
+
+    n_out: int
+    kernel_size: int = 3
+    stride: int = 1
+    padding: int | str = 0
+    dilation: int = 1
+    groups: int = 1
+    n_in: int | None = None
+
+    def make_bare(self, shape: Shape) -> nn.Module:
+        if len(shape) != 3:
+            msg = f"Conv2d takes an input of shape (channels, height, width), got {shape}."
+            raise ValueError(msg)
+        n_in = _checked_n_in(self, shape[0])
+        geometry = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
+        return nn.Conv2d(n_in, self.n_out, self.kernel_size, **geometry)
+
+
+def _checked_n_in(description: Any, found: int) -> int:
+    if description.n_in not in (None, found):
+        kind = type(description).__name__
+        msg = f"{kind}(n_in={description.n_in}) reads an input of size {found}. Leave n_in out: it is inferred."
+        raise ValueError(msg)
+    return found
+
+
+@dataclass(frozen=True)
+class BatchNorm(Description):
+    """Batch normalization over the channels of its input."""
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        kind = {1: nn.BatchNorm1d, 2: nn.BatchNorm1d, 3: nn.BatchNorm2d, 4: nn.BatchNorm3d}[len(shapes[0])]
+        return kind(shapes[0][0])
+
+
+@dataclass(frozen=True)
+class Activation(Description):
+    """An activation as a vertex of its own."""
+
+    name: str
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return activation_module(self.name) or nn.Identity()
+
+
+@dataclass(frozen=True)
+class Dropout(Description):
+    """Dropout as a vertex of its own; `p` is the probability to drop an element."""
+
+    p: float = 0.5
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return nn.Dropout(self.p)
+
+
+@dataclass(frozen=True)
+class Flatten(Description):
+    """Flatten everything but the batch."""
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return nn.Flatten()
+
+
+@dataclass(frozen=True)
+class GlobalPool(Description):
+    """Average or maximum over height and width, then flat: (c, h, w) to (c,)."""
+
+    kind: str = "average"
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return nn.Sequential({"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}[self.kind](1), nn.Flatten())
+
+
+@dataclass(frozen=True)
+class Pool2d(Description):
+    """Maximum or average pooling (DL4J's SubsamplingLayer)."""
+
+    kind: str = "max"
+    kernel_size: int = 2
+    stride: int | None = None
+    padding: int = 0
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        pool = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[self.kind]
+        return pool(self.kernel_size, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class Merge(Description):
+    """Concatenate several inputs along a dimension (DL4J's MergeVertex)."""
+
+    dim: int = 1
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return _Merge(self.dim)
+
+
+@dataclass(frozen=True)
+class ElementWise(Description):
+    """Combine inputs of one shape: add, subtract, product, average or max (DL4J's ElementWiseVertex)."""
+
+    operation: str = "add"
+
+    def __post_init__(self) -> None:
+        if self.operation not in _OPERATIONS:
+            known = ", ".join(_OPERATIONS)
+            msg = f"operation is one of {known}, got {self.operation!r}.{near_misses(self.operation, _OPERATIONS)}"
+            raise ValueError(msg)
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return _ElementWise(self.operation)
+
+
+@dataclass(frozen=True)
+class Subset(Description):
+    """Channels `start` up to, not including, `stop` (DL4J's SubsetVertex)."""
+
+    start: int
+    stop: int
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return _Subset(self.start, self.stop)
+
+
+DESCRIPTIONS = {
+    kind.__name__: kind
+    for kind in (
+        Dense, Output, Conv2d, BatchNorm, Activation, Dropout, Flatten, GlobalPool, Pool2d, Merge, ElementWise, Subset,
+    )
+}  # fmt: skip
+
+
+def description_from_dict(data: dict[str, Any]) -> Description:
+    """Undo `Description.to_dict`."""
+    return DESCRIPTIONS[data["layer"]](**{name: value for name, value in data.items() if name != "layer"})
+
+
+def n_out_of(layer: nn.Module) -> int:
+    """Return the width of a weight layer."""
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
+def is_transparent(module: nn.Module) -> bool:
+    """Say whether a change of width passes straight through: no weights that fix it, or batch norm, or depthwise."""
+    if isinstance(module, Layer):
+        return is_depthwise(module)
+    return isinstance(module, NORMS) or not any(math.prod(p.shape) for p in module.parameters())

@@ -1,0 +1,137 @@
+"""Options of a layer, in three states: not set, removed (None), or a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tlkit.errors import near_misses
+from tlkit.initializers import Distribution, as_weight_init
+from tlkit.updaters import Updater, as_updater
+
+__all__ = ["GRADIENT_NORMALIZATIONS", "UNSET", "Options", "Settings"]
+
+GRADIENT_NORMALIZATIONS = (
+    "clip_value",  # every element into [-threshold, threshold]
+    "clip_norm_per_layer",  # L2 norm of a layer's gradient to at most threshold
+    "clip_norm_per_parameter",  # the same for each parameter alone
+    "renormalize_per_layer",  # divide by the L2 norm of the layer's gradient
+    "renormalize_per_parameter",
+)
+
+
+class _Unset:
+    """The state of an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __copy__(self) -> _Unset:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Unset:
+        return self
+
+
+UNSET: Any = _Unset()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the weights of one vertex are trained (all resolved, nothing unset)."""
+
+    updater: Updater | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    gradient_normalization: str | None = None
+    gradient_normalization_threshold: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options that a layer and a fine-tune configuration have in common.
+
+    Leaving one out keeps what is there, None removes it, a value replaces it.
+
+    Parameters
+    ----------
+    activation : str
+        Name of the activation behind the layer: "relu", "tanh", "softmax", "identity", ...
+    weight_init : str or Distribution
+        How new weights are drawn: "xavier", "relu", ... or ``tl.Normal(0, 0.01)``.
+    bias_init : float
+        Value of new biases.
+    dropout : float
+        Probability with which an element of the layer's INPUT is dropped (DL4J's dropOut gives the probability
+        to keep it).
+    updater : Updater or functools.partial of a torch.optim class
+        Rule that turns gradients into steps; the learning rate lives in it.
+    l1, l2 : float
+        Penalties on the weights (not on biases), added to the gradient.
+    weight_decay : float
+        Share of each weight, times the learning rate, taken off after each step.
+    gradient_normalization : str
+        One of `GRADIENT_NORMALIZATIONS`.
+    gradient_normalization_threshold : float
+        Its bound.
+    """
+
+    activation: str | None = field(default=UNSET)
+    weight_init: str | Distribution | None = field(default=UNSET)
+    bias_init: float | None = field(default=UNSET)
+    dropout: float | None = field(default=UNSET)
+    updater: Any = field(default=UNSET)
+    l1: float | None = field(default=UNSET)
+    l2: float | None = field(default=UNSET)
+    weight_decay: float | None = field(default=UNSET)
+    gradient_normalization: str | None = field(default=UNSET)
+    gradient_normalization_threshold: float | None = field(default=UNSET)
+
+    def __post_init__(self) -> None:
+        if _given(self.updater):
+            object.__setattr__(self, "updater", as_updater(self.updater))
+        if _given(self.weight_init):
+            object.__setattr__(self, "weight_init", as_weight_init(self.weight_init))
+        if _given(self.activation):
+            from tlkit.activations import check_activation
+
+            object.__setattr__(self, "activation", check_activation(self.activation))
+        if _given(self.dropout) and not 0 <= self.dropout < 1:
+            msg = f"dropout is the probability to drop an element, at least 0 and below 1, got {self.dropout}."
+            raise ValueError(msg)
+        for name in ("l1", "l2", "weight_decay"):
+            value = getattr(self, name)
+            if _given(value) and value < 0:
+                msg = f"{name} must not be negative, got {value}. Use 0 or None to remove it."
+                raise ValueError(msg)
+        kind = self.gradient_normalization
+        if _given(kind) and kind not in GRADIENT_NORMALIZATIONS:
+            msg = (
+                f"gradient_normalization is one of {', '.join(GRADIENT_NORMALIZATIONS)}, got {kind!r}."
+                f"{near_misses(kind, GRADIENT_NORMALIZATIONS)}"
+            )
+            raise ValueError(msg)
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, None included."""
+        return {f.name: getattr(self, f.name) for f in fields(Options) if getattr(self, f.name) is not UNSET}
+
+    def settings(self, before: Settings) -> Settings:
+        """Return `before` with the given training options replaced and the removed ones at their default."""
+        names = {f.name for f in fields(Settings)}
+        blank = Settings()
+        changed = {
+            name: getattr(blank, name) if value is None else value
+            for name, value in self.given().items()
+            if name in names
+        }
+        return Settings(**{name: changed.get(name, getattr(before, name)) for name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the given options as plain data, for JSON."""
+        return {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in self.given().items()}
+
+
+def _given(value: Any) -> bool:
+    return value is not UNSET and value is not None
