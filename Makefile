@@ -1,0 +1,66 @@
+# make help lists what can be made. Any Python from 3.10 on: make PYTHON=python3.12 run
+
+PYTHON    ?= python3
+NOTEBOOKS ?=
+PHOTOS    ?= photos
+
+VENV    := .venv
+PY      := $(VENV)/bin/python
+STAMP   := $(VENV)/.installed
+LESSONS := $(PY) -m tlkit.lessons
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab render full bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo "  NOTEBOOKS='05 08' limits run, full and render to some; PYTHON=python3.12 chooses the Python of a new .venv"
+
+run: $(STAMP) ## run every notebook and write its page to build/ (no network, no GPU, about five minutes)
+	@$(LESSONS) run --out build $(NOTEBOOKS)
+
+test: $(STAMP) ## lint, tests, and the notebooks' outputs compared with a new run
+	@echo "== lint"
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@echo "== tests"
+	@$(PY) -m pytest -q
+	@echo "== notebooks: run again, outputs compared"
+	@$(PY) -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	@$(PY) -m jupyterlab notebooks
+
+render: $(STAMP) ## refresh the outputs stored in notebooks/
+	@$(LESSONS) render $(NOTEBOOKS)
+
+full: $(STAMP) ## VGG16 on flower photos, on the GPU when there is one (PHOTOS=folder or archive for your own)
+	@$(LESSONS) run --out build/full --timeout 7200 -p BACKBONE vgg16 -p IMAGES '$(PHOTOS)' -p DEVICE auto $(NOTEBOOKS)
+
+bench: $(STAMP) ## measure: runs every program in benchmarks/
+	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(PY) "$$program"; done
+
+lock: ## compute constraints.txt anew from pyproject.toml; the torch lines in it are chosen by hand (needs uv)
+	@mkdir -p build
+	@rm -f build/resolved.txt
+	@grep -E '^(#|torch==|torchvision==)' constraints.txt > build/chosen.txt
+	@uv pip compile --quiet --universal --python-version 3.10 --extra test --no-header --no-annotate \
+		--constraint build/chosen.txt --output-file build/resolved.txt pyproject.toml
+	@grep -v -E "^(torch|torchvision|triton|nvidia-.*|cuda-.*|setuptools)==|sys_platform == 'emscripten'" \
+		build/resolved.txt | cat build/chosen.txt - > constraints.txt
+	@grep -c '==' constraints.txt
+
+clean: ## remove what run, test and the notebooks wrote; .venv stays
+	rm -rf build notebooks/out .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "tlkit needs Python 3.10 or newer. Choose one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) \
+		|| { echo "No virtual environment could be made. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing tlkit and what it needs into $(VENV) (PyTorch is large: one to ten minutes, once) ..."
+	@start=$$(date +%s); \
+		$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' \
+		&& touch $(STAMP) && echo "Installed in $$(( $$(date +%s) - start )) s."

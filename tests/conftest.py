@@ -1,0 +1,56 @@
+"""What all tests share: markers for what a machine may lack, each skipped with its reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# nbformat's validator would compile a grammar for international addresses at import: two seconds.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+from hypothesis import settings  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+PHOTOS = (os.environ.get("TLKIT_TEST_PHOTOS", ""), ROOT.parent / "shared" / "data" / "flower_photos.tgz")
+
+settings.register_profile("tlkit", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tlkit")
+
+
+def photos_at() -> Path | None:
+    """Return the flower photos (an archive or a folder), or None where there are none."""
+    return next((Path(place) for place in PHOTOS if str(place) and Path(place).exists()), None)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The flower photos, an archive or a folder; for tests marked ``photos``."""
+    found = photos_at()
+    assert found is not None, "Mark the test with @pytest.mark.photos."
+    return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {"network": _no_network, "gpu": _no_gpu, "photos": _no_photos}
+    for marker, lacking in reasons.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        reason = lacking() if marked else ""
+        for item in marked if reason else ():
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_network() -> str:
+    return "" if os.environ.get("TLKIT_TEST_NETWORK") == "1" else "needs the internet (TLKIT_TEST_NETWORK=1)"
+
+
+def _no_gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else "needs a CUDA device"
+
+
+def _no_photos() -> str:
+    return "" if photos_at() else "needs the flower photos (TLKIT_TEST_PHOTOS=archive or folder)"
