@@ -35,7 +35,7 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 render: $(STAMP) ## refresh the outputs stored in notebooks/
 	@$(LESSONS) render $(NOTEBOOKS)
 
-full: $(STAMP) ## VGG16 on flower photos, on the GPU when there is one (PHOTOS=folder or archive for your own)
+full: $(STAMP) ## VGG16 on flower photos, on the GPU when there is one (PHOTOS=./folder or PHOTOS=x.tgz: your own)
 	@$(LESSONS) run --out build/full --timeout 7200 -p BACKBONE vgg16 -p IMAGES '$(PHOTOS)' -p DEVICE auto $(NOTEBOOKS)
 
 bench: $(STAMP) ## measure: runs every program in benchmarks/

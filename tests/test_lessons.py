@@ -114,6 +114,8 @@ def test_typed_values_take_the_kind_of_the_default(folder):
 
 def test_a_typed_path_is_meant_from_the_current_folder(folder):
     (folder.parent / "photos").mkdir()
+    (folder.parent / "photos.tgz").touch()
+    assert parameters.typed("IMAGES", "photos.tgz", "drawn") == str(folder.parent / "photos.tgz")
     assert parameters.typed("IMAGES", "./photos", "drawn") == str(folder.parent / "photos")
     assert parameters.typed("IMAGES", "photos", "drawn") == "photos"
     assert parameters.typed("BACKBONE", "timm/resnet18", "small") == "timm/resnet18"

@@ -55,12 +55,13 @@ def assigned(source: str) -> dict[str, Any]:
 def typed(name: str, text: str, default: Any) -> Any:
     """Turn text from a terminal into the kind of value that the parameter has.
 
-    A text that leads to a file or a folder from here becomes an absolute path when it contains a path separator,
-    because a notebook runs in its own folder: ``photos`` stays a word, ``./photos`` is a place.
+    A text that leads to a file or a folder from here becomes an absolute path, because a notebook runs in its own
+    folder. It needs a path separator or a suffix: ``photos`` stays a word, ``./photos`` and ``photos.tgz`` are places.
     """
     if isinstance(default, str):
         place = Path(text).expanduser()
-        return str(place.resolve()) if (os.sep in text or "/" in text) and place.exists() else text
+        is_place = (os.sep in text or "/" in text or place.suffix) and place.exists()
+        return str(place.resolve()) if is_place else text
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,0 +1,261 @@
+"""The ways to install agree with each other: pyproject, the class constraints, conda, Binder, make."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pytest brings the same reader
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+CONDA_NAMES = {
+    "pytorch-cpu": "torch",
+    "pytorch-gpu": "torch",
+    "matplotlib-base": "matplotlib",
+    "nbconvert-core": "nbconvert",
+}
+ENVIRONMENTS = ("environment.yml", "binder/environment.yml")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def needed(*extras: str) -> list[Requirement]:
+    """What pyproject asks for on x86-64, the project's own name left out."""
+    project = pyproject()["project"]
+    texts = project["dependencies"] + [text for extra in extras for text in project["optional-dependencies"][extra]]
+    found = [Requirement(text) for text in texts]
+    machine = {"platform_machine": "x86_64"}
+    return [item for item in found if item.name != "tlkit" and (not item.marker or item.marker.evaluate(machine))]
+
+
+def conda(path: str) -> tuple[dict[str, str], list[str]]:
+    """The conda packages with what follows their names, and the lines of the pip section."""
+    listed = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))["dependencies"]
+    packages = {}
+    for line in listed:
+        if isinstance(line, str):
+            name = re.match(r"[\w.-]+", line).group()
+            packages[CONDA_NAMES.get(name, name)] = line[len(name) :]
+    sections = [line["pip"] for line in listed if isinstance(line, dict)]
+    return packages, [line for section in sections for line in section]
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS)
+def test_conda_brings_what_pyproject_needs_and_no_more(path):
+    packages, by_pip = conda(path)
+    ranges = {canonicalize_name(name): text for name, text in packages.items() if name not in ("python", "pip")}
+    for line in by_pip:
+        if not line.startswith("-e"):
+            requirement = Requirement(line)
+            ranges[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    assert ranges == {canonicalize_name(item.name): str(item.specifier) for item in needed("notebooks")}
+
+
+def test_binder_and_the_top_level_file_differ_in_tlkit_alone():
+    top, top_pip = conda("environment.yml")
+    binder, binder_pip = conda("binder/environment.yml")
+    assert binder == top
+    assert [*binder_pip, "-e ."] == top_pip
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS)
+def test_conda_files_are_what_binder_and_conda_read(path):
+    environment = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    assert environment["name"] == "tlkit"
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    names = [line for line in environment["dependencies"] if isinstance(line, str)]
+    assert "python=3.12" in names
+    assert "pip" in names  # a pip section without it is an error
+
+
+def test_binder_installs_tlkit_in_post_build_and_nowhere_else():
+    assert not any(re.match(r"-|\.|/", line) for line in conda("binder/environment.yml")[1])
+    script = (ROOT / "binder/postBuild").read_text(encoding="utf-8")
+    assert "set -euo pipefail" in script
+    assert "pip install --no-deps --no-cache-dir -e ." in script
+    assert not (ROOT / ".binder").exists()  # Binder refuses both
+    assert not (ROOT / "binder/requirements.txt").exists()  # it would be ignored
+
+
+@pytest.mark.parametrize("path", ["binder/postBuild", "binder/start", ".ci/run"])
+def test_scripts_can_be_run(path):
+    assert os.access(ROOT / path, os.X_OK)
+    assert subprocess.run(["bash", "-n", ROOT / path]).returncode == 0
+
+
+def test_binder_start_hands_over_to_its_arguments():
+    script = ROOT / "binder/start"
+    assert script.read_text(encoding="utf-8").rstrip().endswith('exec "$@"')
+    said = subprocess.run(
+        [script, "sh", "-c", "echo $OMP_NUM_THREADS $0", "x y"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "1 x y\n"
+
+
+# constraints
+
+
+def constraints() -> list[Requirement]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def pinned(python: str, machine: str, system: str = "linux") -> dict[str, str]:
+    """The version that the constraints choose for each package on such a machine."""
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "platform_machine": machine,
+        "sys_platform": system,
+        "os_name": "nt" if system == "win32" else "posix",
+        "implementation_name": "cpython",
+    }
+    chosen: dict[str, str] = {}
+    for item in constraints():
+        if not item.marker or item.marker.evaluate(environment):
+            assert item.name not in chosen, f"{item.name} is pinned twice on Python {python}, {machine}"
+            (pin,) = item.specifier
+            assert pin.operator == "=="
+            chosen[canonicalize_name(item.name)] = pin.version
+    return chosen
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_constraints_pin_everything_asked_for_within_its_range(python, machine):
+    chosen = pinned(python, machine)
+    project = pyproject()["project"]
+    texts = project["dependencies"] + [text for extra in project["optional-dependencies"].values() for text in extra]
+    for item in map(Requirement, texts):
+        if item.name != "tlkit" and (not item.marker or item.marker.evaluate({"platform_machine": machine})):
+            assert Version(chosen[canonicalize_name(item.name)]) in item.specifier, item
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_constraints_pair_torch_with_its_torchvision(python):
+    pairs = {machine: (chosen["torch"], chosen["torchvision"])
+             for machine in ("x86_64", "AMD64", "arm64", "aarch64")
+             for chosen in [pinned(python, machine)]}  # fmt: skip
+    assert pairs.pop("aarch64") == ("2.9.1", "0.24.1")
+    assert set(pairs.values()) == {("2.14.1", "0.29.1")}
+
+
+def test_constraints_name_no_place_and_leave_cuda_to_torch():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not [item.name for item in constraints() if item.name.startswith(("nvidia", "cuda", "triton"))]
+    assert not [item for item in constraints() if item.url or item.extras]
+
+
+# make
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A folder with the files that `make` looks at, and a `.venv` whose Python records how it is called."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >> calls.txt\n', encoding="utf-8")
+    python.chmod(0o755)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> tuple[int, str, list[str]]:
+    """Run make and return its exit status, what it said, and the calls of the recorded Python since the last time."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True)
+    record = folder / "calls.txt"
+    calls = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    record.unlink(missing_ok=True)
+    return done.returncode, done.stdout + done.stderr, calls
+
+
+INSTALL = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[test]"
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@needs_make
+def test_make_installs_once_and_again_when_the_requirements_changed(checkout):
+    run = "-m tlkit.lessons run --out build"
+    assert make(checkout, "run")[2] == [INSTALL, run]
+    assert make(checkout, "run")[2] == [run]
+    os.utime(checkout / "constraints.txt", (2**32, 2**32))
+    assert make(checkout, "run")[2] == [INSTALL, run]
+
+
+@needs_make
+def test_make_test_lints_tests_and_compares_the_notebooks(checkout):
+    _, _, calls = make(checkout, "test")
+    assert calls[1:4] == ["-m ruff check .", "-m ruff format --check .", "-m pytest -q"]
+    assert "--nbval " in calls[4]
+    assert calls[4].endswith("tests/nbval_sanitize.cfg notebooks")
+
+
+@needs_make
+def test_make_full_takes_own_photos(checkout):
+    _, _, calls = make(checkout, "full", "PHOTOS=my photos", "NOTEBOOKS=05")
+    assert calls[-1].endswith("-p BACKBONE vgg16 -p IMAGES my photos -p DEVICE auto 05")
+
+
+@needs_make
+def test_make_stops_where_no_test_ran(checkout):
+    python = checkout / ".venv/bin/python"
+    python.write_text('#!/bin/sh\ncase "$*" in *pytest*) exit 5;; esac\n', encoding="utf-8")
+    status, said, _ = make(checkout, "test")
+    assert status != 0
+    assert "Error 5" in said
+
+
+@needs_make
+def test_an_old_python_is_refused_in_words(tmp_path, checkout):
+    shutil.rmtree(checkout / ".venv")
+    old = checkout / "old"
+    old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    old.chmod(0o755)
+    status, said, _ = make(checkout, "run", "PYTHON=./old")
+    assert status != 0
+    assert "tlkit needs Python 3.10 or newer. Choose one: make PYTHON=python3.12 run" in said
+
+
+@needs_make
+def test_help_names_every_target(checkout):
+    _, said, _ = make(checkout, "help")
+    assert re.findall(r"^  make (\w+)", said, re.MULTILINE) == [
+        "help", "run", "test", "lab", "render", "full", "bench", "lock", "clean",
+    ]  # fmt: skip
+
+
+@needs_make
+@pytest.mark.parametrize(("status", "said", "expected"), [
+    (0, "12 passed, 1 skipped in 3.21s", 0),
+    (0, "===== 12 passed in 70.2s (0:01:10) =====", 0),
+    (0, "no tests ran in 0.01s", 1),
+    (2, "1 failed, 11 passed in 3.21s", 2),
+])  # fmt: skip
+def test_ci_shows_pytests_closing_lines_and_fails_with_make(checkout, status, said, expected):
+    (checkout / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", checkout / ".ci/run")
+    (checkout / "Makefile").write_text(f"test:\n\t@echo '{said}'; exit {status}\n", encoding="utf-8")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run([checkout / ".ci/run"], env=clean, capture_output=True, text=True)
+    assert done.returncode == expected
+    closing = done.stdout.split("== closing lines\n")[1]
+    assert closing == ("" if "no tests" in said else said + "\n")
