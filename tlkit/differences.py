@@ -1,0 +1,126 @@
+"""What differs between a feature store and what is asked of it, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tlkit.errors import quoted
+from tlkit.memory import counted
+
+__all__ = ["boundary_differences", "image_differences", "key_differences", "number_ranges"]
+
+LONGEST_VALUE = 40
+MOST_NAMES = 3
+
+
+def key_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say where two nested keys differ.
+
+    The entries under ``"weights"``, one digest for each parameter, are told by the name of their vertex.
+
+    Examples
+    --------
+    >>> key_differences({"preprocessing": {"resize": 256}}, {"preprocessing": {"resize": 232}})
+    ['preprocessing: resize 256 -> 232']
+    """
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        before, after = old.get(name, {}), new.get(name, {})
+        if name == "weights" and isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += _weight_differences(before, after)
+        else:
+            found += _value_differences((name,), old, new)
+    return found
+
+
+def boundary_differences(old: Mapping[str, Sequence[int]], new: Mapping[str, Sequence[int]]) -> list[str]:
+    """Say where two tables of boundary names and shapes differ."""
+    gone, came = [name for name in old if name not in new], [name for name in new if name not in old]
+    noun = "boundary" if len(came or gone) == 1 else "boundaries"
+    found = []
+    if gone and came:
+        found.append(f"{noun} {quoted(came)} instead of {quoted(gone)}")
+    elif gone or came:
+        found.append(f"{noun} {quoted(gone or came)} {'removed' if gone else 'added'}")
+    for name in new:
+        if name in old and tuple(old[name]) != tuple(new[name]):
+            found.append(f"boundary '{name}': shape {tuple(old[name])} -> {tuple(new[name])}")
+    return found
+
+
+def image_differences(
+    old: Iterable[tuple[str, Mapping[str, Any]]], new: Iterable[tuple[str, Mapping[str, Any]]]
+) -> str:
+    """Count the images that were added, removed and edited; each comes as (class, image).
+
+    Images are told apart by their path; rows without one by their number.
+    """
+    old, new = list(old), list(new)
+    noun = "image" if any("path" in image for _, image in new) else "row"
+    before, after = _by_path(old), _by_path(new)
+    common = [path for path in after if path in before]
+    amounts = {
+        "added": len(after) - len(common),
+        "removed": len(before) - len(common),
+        "edited": sum(before[path][1] != after[path][1] for path in common),
+        "with another label": sum(before[path][0] != after[path][0] for path in common),
+    }
+    parts = [(amount, word) for word, amount in amounts.items() if amount]
+    if parts:
+        first, *rest = parts
+        return ", ".join([f"{counted(first[0], noun)} {first[1]}", *(f"{amount:,} {word}" for amount, word in rest)])
+    return f"the {noun}s are in another order" if old != new else ""
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Write whole numbers in short: ``0, 3 to 7``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def _by_path(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[Any, tuple[str, Mapping[str, Any]]]:
+    return {row[1].get("path", number): row for number, row in enumerate(rows)}
+
+
+def _weight_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    words = {"differ": [], "were added": [], "were removed": []}
+    for name in dict.fromkeys([*old, *new]):
+        vertex = name.rpartition(".")[0] or name
+        if name not in old:
+            words["were added"].append(vertex)
+        elif name not in new:
+            words["were removed"].append(vertex)
+        elif old[name] != new[name]:
+            words["differ"].append(vertex)
+    return [f"weights of {_several(dict.fromkeys(names))} {word}" for word, names in words.items() if names]
+
+
+def _several(names: Iterable[str]) -> str:
+    names = list(names)
+    if len(names) > MOST_NAMES + 1:
+        return f"{', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _value_differences(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    name = path[-1]
+    label = ": ".join(path)
+    if name not in old or name not in new:
+        return [f"{label} {'added' if name in new else 'removed'}"]
+    before, after = old[name], new[name]
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        inner = [_value_differences((*path, key), before, after) for key in dict.fromkeys([*before, *after])]
+        return [line for lines in inner for line in lines]
+    texts = [value if isinstance(value, str) else json.dumps(value, sort_keys=True) for value in (before, after)]
+    if texts[0] == texts[1] and type(before) is type(after):
+        return []
+    if max(map(len, texts)) > LONGEST_VALUE:
+        return [f"{label} differs"]
+    return [f"{label} {texts[0]} -> {texts[1]}"]

@@ -1,0 +1,215 @@
+"""Features: what the frozen part of a network says of each image, computed once and kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlkit.memory import counted, readable_size
+
+__all__ = ["FeatureRows", "Features", "row_numbers"]
+
+
+class FeatureRows:
+    """What features in memory (`Features`) and on disk (`FeatureStore`) have in common: rows, in batches.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        Name of each boundary tensor and the shape of one row of it.
+    dtype : torch.dtype
+        Of every boundary tensor.
+    labels : LongTensor of shape (rows,)
+        Position of each row's class in `classes`.
+    classes : tuple of str
+        Names of the classes.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    dtype: torch.dtype
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the boundary tensors, in the network's order."""
+        return tuple(self.shapes)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the boundary tensors in bytes."""
+        return len(self) * self.dtype.itemsize * sum(prod(shape) for shape in self.shapes.values())
+
+    def batches(
+        self, batch_size: int, order: Tensor | Sequence[int] | None = None
+    ) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
+        """Iterate over the rows in batches.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows in a batch; the last one may have fewer.
+        order : LongTensor or sequence of int, optional
+            Row numbers; a row may come several times or not at all. Without it: every row, from first to last.
+
+        Yields
+        ------
+        x : Tensor of shape (n, ...), or dict of str to Tensor
+            Copies of the rows: a tensor for one boundary, tensors by name for several.
+        y : LongTensor of shape (n,)
+            Their labels.
+
+        Raises
+        ------
+        ValueError
+            For a batch size below 1, and for an order that is not row numbers.
+        IndexError
+            For a row that does not exist.
+
+        Examples
+        --------
+        >>> features = Features({"fc2": torch.rand(10, 4)}, torch.zeros(10, dtype=torch.long), ["daisy"])
+        >>> [len(y) for x, y in features.batches(4, order=torch.randperm(10))]
+        [4, 4, 2]
+        """
+        if batch_size < 1:
+            msg = f"A batch needs at least one row; batch_size is {batch_size}."
+            raise ValueError(msg)
+        rows = torch.arange(len(self)) if order is None else row_numbers(order, len(self))
+        return self._batches(batch_size, rows.to(self.labels.device))
+
+    def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
+        for start in range(0, len(rows), batch_size):
+            chosen = rows[start : start + batch_size]
+            x = self._take(chosen)
+            yield (x if len(x) > 1 else x[self.names[0]]), self.labels.index_select(0, chosen)
+
+    def _take(self, rows: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def _facts(self) -> str:
+        boundaries = ", ".join(f"'{name}' {shape}" for name, shape in self.shapes.items())
+        dtype, size = _short(self.dtype), readable_size(self.nbytes)
+        classes = counted(len(self.classes), "class", "classes")
+        return f"{counted(len(self), 'row')} of {boundaries}, {dtype}, {classes}, {size}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._facts()})"
+
+    def _repr_html_(self) -> str:
+        cell, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 12px;text-align:right"
+        lines = "".join(
+            f'<tr><td style="{cell}">{escape(name)}</td><td style="{cell}">{" × ".join(map(str, shape)) or "1"}</td>'
+            f'<td style="{cell}">{_short(self.dtype)}</td>'
+            f'<td style="{number}">{readable_size(len(self) * self.dtype.itemsize * prod(shape))}</td></tr>'
+            for name, shape in self.shapes.items()
+        )
+        head = "".join(f'<th style="{cell}">{word}</th>' for word in ("boundary", "shape of a row", "numbers"))
+        caption = (
+            f"{type(self).__name__}: {counted(len(self), 'row')}, {counted(len(self.classes), 'class', 'classes')}"
+        )
+        return (
+            f'<table style="border-collapse:collapse"><caption style="text-align:left">{caption}</caption>'
+            f'<tr>{head}<th style="{number}">size</th></tr>{lines}</table>'
+        )
+
+
+class Features(FeatureRows):
+    """Features in memory, one tensor per boundary.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor of shape (rows, ...)
+        The boundary tensors by name, in the network's order; all of one dtype and on one device.
+    labels : LongTensor of shape (rows,)
+        Position of each row's class in `classes`.
+    classes : sequence of str
+        Names of the classes.
+
+    Raises
+    ------
+    ValueError
+        When the tensors, labels and classes do not belong together.
+
+    Examples
+    --------
+    >>> Features({"fc2": torch.rand(10, 4096)}, torch.zeros(10, dtype=torch.long), ["daisy"])
+    Features(10 rows of 'fc2' (4096,), float32, 1 class, 164 kB)
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], labels: Tensor, classes: Sequence[str]) -> None:
+        self.tensors = dict(tensors)
+        self.labels = checked_labels(labels, classes)
+        self.classes = tuple(classes)
+        if not self.tensors:
+            msg = "Features need at least one boundary tensor, for example {'fc2': tensor}; got none."
+            raise ValueError(msg)
+        for name, tensor in self.tensors.items():
+            if tensor.ndim < 1 or len(tensor) != len(labels):
+                msg = f"'{name}' has the shape {tuple(tensor.shape)}; {len(labels)} labels need as many rows."
+                raise ValueError(msg)
+        if len({(tensor.dtype, tensor.device) for tensor in self.tensors.values()}) > 1:
+            kinds = ", ".join(f"'{name}' {_short(t.dtype)} on {t.device}" for name, t in self.tensors.items())
+            msg = f"The boundary tensors need one dtype and one device; got {kinds}."
+            raise ValueError(msg)
+        self.labels = self.labels.to(next(iter(self.tensors.values())).device)
+        self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in self.tensors.items()}
+        self.dtype = next(iter(self.tensors.values())).dtype
+
+    def subset(self, rows: Tensor | Sequence[int]) -> Features:
+        """Return the features of the given row numbers, in their order, as a copy."""
+        chosen = row_numbers(rows, len(self)).to(self.labels.device)
+        return Features(self._take(chosen), self.labels.index_select(0, chosen), self.classes)
+
+    def to(self, device: torch.device | str) -> Features:
+        """Return the features on another device: batches from a GPU's memory cost next to nothing."""
+        return Features({name: t.to(device) for name, t in self.tensors.items()}, self.labels, self.classes)
+
+    def _take(self, rows: Tensor) -> dict[str, Tensor]:
+        return {name: tensor.index_select(0, rows) for name, tensor in self.tensors.items()}
+
+
+def row_numbers(order: Any, length: int) -> Tensor:
+    """Turn row numbers into a LongTensor, and refuse what is none or does not exist."""
+    rows = torch.as_tensor(order)
+    if rows.numel() == 0:
+        return torch.zeros(0, dtype=torch.long)
+    if rows.ndim != 1 or rows.dtype.is_floating_point or rows.dtype.is_complex or rows.dtype == torch.bool:
+        msg = (
+            f"Row numbers are whole numbers in one dimension; got {_short(rows.dtype)} of shape {tuple(rows.shape)}. "
+            "A mask becomes row numbers with mask.nonzero().flatten()."
+        )
+        raise ValueError(msg)
+    low, high = int(rows.min()), int(rows.max())
+    if low < 0 or high >= length:
+        wrong = low if low < 0 else high
+        msg = f"There is no row {wrong}: the {length:,} rows are numbered from 0 to {length - 1}."
+        raise IndexError(msg)
+    return rows.long()
+
+
+def checked_labels(labels: Tensor, classes: Sequence[str]) -> Tensor:
+    """Return the labels as a LongTensor, and refuse labels that are not positions in `classes`."""
+    labels = torch.as_tensor(labels)
+    if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool:
+        msg = f"Labels are whole numbers, one for each row; got {_short(labels.dtype)} of shape {tuple(labels.shape)}."
+        raise ValueError(msg)
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+        msg = (
+            f"Labels are positions in the {len(classes)} classes, from 0 to {len(classes) - 1}; "
+            f"got labels from {int(labels.min())} to {int(labels.max())}."
+        )
+        raise ValueError(msg)
+    return labels.long()
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,251 @@
+"""Shards: the files of a feature store, published so that a crash at any moment leaves whole files only."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import socket
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+__all__ = [
+    "Fault",
+    "Shard",
+    "StoreError",
+    "check_shard",
+    "digest",
+    "explain_failed_writes",
+    "publish",
+    "read_record",
+    "read_shard",
+    "sweep",
+    "verify_shard",
+    "write_shard",
+]
+
+DAY = 24 * 60 * 60
+CHUNK = 1 << 20
+
+
+class StoreError(RuntimeError):
+    """A feature store cannot be used as it is; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of rows: its number, its first row and the row after its last, and a digest of what it is made from."""
+
+    number: int
+    start: int
+    stop: int
+    inputs: str
+
+    @classmethod
+    def plan(
+        cls, number: int, rows: range, *, key_digest: str, labels: Sequence[int], images: Sequence[Mapping[str, Any]]
+    ) -> Shard:
+        """Describe a shard from its row numbers, and the labels and images of those rows."""
+        inputs = digest([key_digest, rows.start, rows.stop, list(labels), list(images)])
+        return cls(number, rows.start, rows.stop, inputs)
+
+    @property
+    def rows(self) -> range:
+        """Row numbers of the shard."""
+        return range(self.start, self.stop)
+
+    def data(self, folder: Path) -> Path:
+        """Return the file that holds the tensors."""
+        return folder / "shards" / f"{self.number:05d}.safetensors"
+
+    def record(self, folder: Path) -> Path:
+        """Return the file that vouches for the tensors; a shard without it does not exist."""
+        return folder / "shards" / f"{self.number:05d}.json"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a shard must be computed: it is "missing", "damaged", or "outdated" (made from something else)."""
+
+    number: int
+    kind: str
+    reason: str = ""
+
+
+def digest(data: Any) -> str:
+    """Return the sha256 of plain JSON data; the order of a dict's keys does not matter."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def publish(file: Path, data: bytes) -> None:
+    """Write a file so that its name holds either the old bytes or all the new ones, even after a power cut."""
+    host = socket.gethostname().replace(os.sep, "_")[:40]
+    temporary = file.with_name(f".{host}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:  # a plain open: the mode follows the umask
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    if os.name == "posix":  # Windows cannot open a folder
+        descriptor = os.open(file.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some network file systems refuse, and need no such thing
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that died more than a day ago have left in a folder."""
+    for file in folder.glob(".*.tmp"):
+        with suppress(OSError):  # a read-only folder stays as it is
+            if time.time() - file.stat().st_mtime > DAY:
+                file.unlink()
+
+
+@contextmanager
+def explain_failed_writes(folder: Path) -> Iterator[None]:
+    """Say in a sentence why nothing could be written, under the same type of error."""
+    try:
+        yield
+    except OSError as error:
+        why = {
+            errno.EACCES: "you may not write there",
+            errno.EPERM: "you may not write there",
+            errno.EROFS: "it is read-only",
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "your disk quota is used up",
+            errno.ENOTDIR: "a file is in its place",
+            errno.EEXIST: "a file is in its place",
+        }.get(error.errno or 0, error.strerror or str(error))
+        msg = (
+            f"The feature store in '{folder}' cannot be written: {why}. What was finished stays. "
+            "Mend that and featurize again, or choose another folder."
+        )
+        raise type(error)(error.errno, msg) from error
+
+
+def write_shard(
+    folder: Path,
+    shard: Shard,
+    tensors: Mapping[str, Tensor],
+    *,
+    labels: Sequence[int],
+    images: Sequence[Mapping[str, Any]],
+    seconds: float,
+) -> None:
+    """Publish the tensors, then the record that vouches for them."""
+    rows = torch.arange(shard.start, shard.stop)
+    content = {**tensors, "label": torch.tensor(labels, dtype=torch.long), "row": rows}
+    # One entry of metadata only: several are written in random order, and equal rows shall give equal bytes.
+    data = safetensors.torch.save(content, {"inputs": shard.inputs})
+    publish(shard.data(folder), data)
+    record = {
+        "inputs": shard.inputs,
+        "rows": [shard.start, shard.stop],
+        "bytes": len(data),
+        "crc32": f"{zlib.crc32(data):08x}",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "seconds": round(seconds, 3),
+        "labels": list(labels),
+        "images": list(images),
+    }
+    publish(shard.record(folder), json.dumps(record, indent=1).encode())
+
+
+def read_record(folder: Path, shard: Shard) -> dict[str, Any] | None:
+    """Return a shard's record, or None where there is no readable one."""
+    try:
+        record = json.loads(shard.record(folder).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    expected = {"inputs": str, "rows": list, "bytes": int, "crc32": str, "sha256": str, "labels": list, "images": list}
+    readable = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in expected.items())
+    return record if readable and len(record["labels"]) == len(record["images"]) else None
+
+
+def check_shard(folder: Path, shard: Shard) -> Fault | None:
+    """Compare a shard with its record by size and crc32; return what is wrong, or None."""
+    record, data = read_record(folder, shard), shard.data(folder)
+    if record is None:
+        if shard.record(folder).exists():
+            return Fault(shard.number, "damaged", "its record cannot be read")
+        return Fault(shard.number, "missing")
+    if record["inputs"] != shard.inputs:
+        return Fault(shard.number, "outdated")
+    if not data.exists():
+        return Fault(shard.number, "damaged", f"{data.name} is gone")
+    size = data.stat().st_size
+    if size != record["bytes"]:
+        return Fault(shard.number, "damaged", f"{data.name} has {size:,} bytes instead of {record['bytes']:,}")
+    if _crc32(data) != record["crc32"]:
+        return Fault(shard.number, "damaged", f"the bytes of {data.name} have changed: their crc32 is another")
+    return None
+
+
+def read_shard(folder: Path, shard: Shard) -> dict[str, Tensor]:
+    """Map a shard's tensors into memory, without reading them yet."""
+    try:
+        with safe_open(shard.data(folder), "pt") as file:
+            if (file.metadata() or {}).get("inputs") == shard.inputs:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except (OSError, SafetensorError) as error:
+        msg = f"Shard {shard.number} of the feature store in '{folder}' cannot be read: {error}"
+        raise StoreError(msg) from error
+    msg = (
+        f"Shard {shard.number} of the feature store in '{folder}' was replaced after the store was opened. "
+        "Open the store again."
+    )
+    raise StoreError(msg)
+
+
+def verify_shard(folder: Path, shard: Shard, shapes: Mapping[str, tuple[int, ...]], *, key_digest: str) -> list[str]:
+    """Read every byte of a shard and of its record, and return what is wrong, as sentences."""
+    name = f"Shard {shard.number}"
+    fault, record = check_shard(folder, shard), read_record(folder, shard)
+    if fault is not None or record is None:
+        fault = fault or Fault(shard.number, "missing")
+        return [f"{name} is {fault.kind}: {fault.reason}." if fault.reason else f"{name} is {fault.kind}."]
+    problems = []
+    if hashlib.sha256(shard.data(folder).read_bytes()).hexdigest() != record["sha256"]:
+        problems.append(f"{name} is damaged: its sha256 is not the one in its record.")
+    vouched = Shard.plan(
+        shard.number, shard.rows, key_digest=key_digest, labels=record["labels"], images=record["images"]
+    )
+    if vouched != shard or record["rows"] != [shard.start, shard.stop]:
+        problems.append(f"The record of shard {shard.number} is damaged: its images, labels or rows have changed.")
+    tensors = read_shard(folder, shard)
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    count = len(shard.rows)
+    expected = {key: (count, *shape) for key, shape in shapes.items()} | {"label": (count,), "row": (count,)}
+    if found != expected:
+        problems.append(f"{name} holds {found} instead of {expected}.")
+    elif tensors["row"].tolist() != list(shard.rows) or tensors["label"].tolist() != record["labels"]:
+        problems.append(f"{name} holds other row numbers or labels than its record.")
+    return problems
+
+
+def _crc32(file: Path) -> str:
+    value, buffer = 0, bytearray(CHUNK)
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            value = zlib.crc32(memoryview(buffer)[:count], value)
+    return f"{value:08x}"
