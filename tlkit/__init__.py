@@ -1,1 +1,59 @@
-"""Transfer learning, learned by doing it."""
+"""Transfer learning, learned by doing it.
+
+Edit a network, hold part of it constant, and train the rest: on images, or once and for all on what the constant part
+says of them. Everything hangs under one name::
+
+    import tlkit as tl
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tlkit.errors import near_misses
+
+__version__ = "0.1.0"
+
+# public name -> the module that holds it; loaded on first use, so that importing tlkit stays quick
+_HOMES = {
+    name: module
+    for module, names in {
+        "builder": ("TransferLearning",),
+        "evaluation": ("Evaluation", "evaluate"),
+        "features": ("Features",),
+        "graph": ("Landmarks", "Network", "Vertex"),
+        "helper": ("TransferLearningHelper",),
+        "initializers": ("Constant", "LogNormal", "Normal", "Orthogonal", "TruncatedNormal", "Uniform"),
+        "layers": (
+            "Activation", "BatchNorm", "Conv2d", "Dense", "Dropout", "ElementWise", "Flatten", "GlobalPool", "Merge",
+            "Output", "Pool2d", "Subset",
+        ),
+        "listeners": ("EarlyStopping", "EvaluateEvery", "Listener"),
+        "preprocessing": ("Preprocessing",),
+        "saving": ("load", "save"),
+        "store": ("FeatureStore",),
+        "training": ("History", "device", "fit"),
+        "tuning": ("FineTuneConfiguration",),
+        "updaters": ("AdaDelta", "AdaGrad", "AdaMax", "Adam", "AdamW", "Nadam", "Nesterovs", "RmsProp", "Sgd"),
+    }.items()
+    for name in names
+}  # fmt: skip
+_MODULES = ("images", "plots", "zoo")
+
+__all__ = ["__version__", *sorted(_HOMES), *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tlkit.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"tlkit.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    msg = f"tlkit has no '{name}'.{near_misses(name, __all__)}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

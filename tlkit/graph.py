@@ -127,6 +127,10 @@ class Network(nn.Module):
         self._inputs = {name: tuple(vertices[name].inputs) for name in order}
         self._settings = {name: vertices[name].settings for name in order}
         self._frozen: dict[str, bool] = {}  # name -> whether gradients pass through
+        self.eval()  # a network answers; `fit` switches to training mode and back
+        self.seed: int | None = None  # of new weights and of the order of examples
+        self.epochs_seen = 0
+        self.optimizers: Any = None  # made by the first `fit`; their state lives on between calls
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -410,6 +414,7 @@ class Network(nn.Module):
         )
         front._set_frozen(dict.fromkeys(front._modules, False))
         back._set_frozen(dict.fromkeys(self.passing, True))
+        back.seed = self.seed
         return front, back.train(self.training)
 
     @staticmethod
@@ -481,7 +486,7 @@ def _check_references(vertices: Mapping[str, Vertex], inputs: Mapping[str, Any],
     read = {other for vertex in vertices.values() for other in vertex.inputs} | set(outputs)
     unread = [name for name in vertices if name not in read]
     if unread:
-        msg = f"Nothing reads {quoted(unread)}, and it is no output. Connect it, remove it, or name it in set_outputs(...)."
+        msg = f"Nothing reads {quoted(unread)}, and it is no output. Connect it, remove it, or name it as an output."
         raise ValueError(msg)
 
 

@@ -90,7 +90,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, CONTAINERS):
             return False
-        if type(m).__module__.startswith("torch.nn") or not any(m.children()):
+        if type(m).__module__.startswith("torch.nn") or isinstance(m, NORMS) or not any(m.children()):
             return True
         return self.granularity == "block" and _is_block(m)
 
@@ -214,7 +214,9 @@ class _Vertices:
     def add(self, node: fx.Node) -> None:
         part = self._part(node)
         before = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        if part is None:
+        if isinstance(part, nn.Identity):
+            self.name_of[node] = self.name_of[before]
+        elif part is None:
             self._add_operation(node)
         elif before is not None and self._joins(part, before):
             self.name_of[node] = self.name_of[before]
@@ -248,7 +250,7 @@ class _Vertices:
             layer.activation = part
             return True
         if isinstance(part, NORMS) and layer.norm is None:
-            layer.norm = part
+            layer.norm, layer.activation = _norm_and_activation(part)
             return True
         return False
 
@@ -329,6 +331,17 @@ class _SharedCall(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shared(x)
+
+
+def _norm_and_activation(norm: nn.Module) -> tuple[nn.Module, nn.Module | None]:
+    """Take apart timm's batch normalization with an activation inside."""
+    activation = getattr(norm, "act", None)
+    if activation is None:
+        return norm, None
+    plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    plain._parameters.update(norm._parameters)
+    plain._buffers.update(norm._buffers)
+    return plain.train(norm.training), activation if is_activation(activation) else None
 
 
 def _out_of_place(node: fx.Node) -> Any:

@@ -222,14 +222,13 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as plain data, for JSON."""
-        options = self.given() if isinstance(self, Options) else {}
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {o.name for o in fields(Options)}}
-        plain = {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in options.items()}
-        return {"layer": type(self).__name__, **own, **plain}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not UNSET}
+        plain = {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in values.items()}
+        return {"layer": type(self).__name__, **plain}
 
 
 @dataclass(frozen=True)
-class LayerDescription(Options, Description):
+class LayerDescription(Description, Options):
     """A layer with weights that is yet to be made; every option of `Options` may be given by name."""
 
     mixin = Layer

@@ -1,0 +1,534 @@
+"""Transfer learning by editing a network: DL4J's TransferLearning builder."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from tlkit.activations import activation_module
+from tlkit.errors import near_misses, quoted
+from tlkit.graph import Landmarks, Network, Vertex, on_meta
+from tlkit.initializers import as_weight_init, generator_for
+from tlkit.layers import (
+    NORMS,
+    Description,
+    Layer,
+    LayerDescription,
+    Merge,
+    OutputLayer,
+    description_from_dict,
+    draw_weights,
+    is_depthwise,
+    is_transparent,
+    is_weight_layer,
+    resized,
+    resized_norm,
+)
+from tlkit.settings import UNSET, Options, Settings
+from tlkit.tuning import FineTuneConfiguration
+
+__all__ = ["TransferLearning"]
+
+Name = str | int
+
+
+class TransferLearning:
+    """Change the structure of a network, tune its learning configuration, hold chosen vertices constant.
+
+    The calls only record what to do and may come in any order; `build()` makes a NEW network and leaves the
+    original alone (DL4J's TransferLearning.GraphBuilder and, for chains of layers, TransferLearning.Builder).
+
+    Parameters
+    ----------
+    network : Network
+        The network to start from.
+
+    Examples
+    --------
+    >>> import tlkit as tl
+    >>> vgg16 = tl.zoo.load("vgg16", weights=None)  # doctest: +SKIP
+    >>> net = (
+    ...     tl.TransferLearning(vgg16)
+    ...     .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Nesterovs(5e-5, 0.9), seed=12345))
+    ...     .set_feature_extractor("fc2")
+    ...     .remove_vertex_keep_connections("predictions")
+    ...     .add_layer("predictions", tl.Output(5, weight_init="xavier"), "fc2")
+    ...     .build()
+    ... )  # doctest: +SKIP
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._edits: list[dict[str, Any]] = []
+
+    # -- what to change -----------------------------------------------------------------------------------------
+
+    def fine_tune_configuration(self, configuration: FineTuneConfiguration) -> TransferLearning:
+        """Set the training options of everything that is not frozen."""
+        return self._record("fine_tune_configuration", configuration=configuration)
+
+    def set_feature_extractor(self, *names: Name) -> TransferLearning:
+        """Freeze these vertices and everything that feeds them, and nothing else; a later call replaces this one."""
+        return self._record("set_feature_extractor", names=list(names))
+
+    def n_out_replace(
+        self, name: Name, n_out: int, weight_init: Any = None, next_weight_init: Any = None
+    ) -> TransferLearning:
+        """Change a layer's width and draw its weights anew, and those of every weight layer that it feeds.
+
+        The change passes through activations, pooling, dropout, batch norm, flatten and depthwise convolutions.
+
+        Parameters
+        ----------
+        name : str or int
+            A single linear or convolutional layer.
+        n_out : int
+            Its new number of units or filters.
+        weight_init, next_weight_init : str or Distribution, optional
+            How to draw the layer's weights and those of the layers behind; the configuration's if left out.
+        """
+        schemes = [None if scheme is None else as_weight_init(scheme) for scheme in (weight_init, next_weight_init)]
+        return self._record(
+            "n_out_replace", name=name, n_out=n_out, weight_init=schemes[0], next_weight_init=schemes[1]
+        )
+
+    def n_in_replace(self, name: Name, n_in: int, weight_init: Any = None) -> TransferLearning:
+        """Change the number of inputs of one layer and draw its weights anew; its neighbors stay."""
+        scheme = None if weight_init is None else as_weight_init(weight_init)
+        return self._record("n_in_replace", name=name, n_in=n_in, weight_init=scheme)
+
+    def remove_vertex_keep_connections(self, name: Name) -> TransferLearning:
+        """Remove a vertex whose place a new vertex of the same name will take."""
+        return self._record("remove_vertex_keep_connections", name=name)
+
+    def remove_vertex_and_connections(self, name: Name) -> TransferLearning:
+        """Remove a vertex from the graph, from the inputs of others and from the outputs."""
+        return self._record("remove_vertex_and_connections", name=name)
+
+    def remove_output_layer(self) -> TransferLearning:
+        """Remove the last layer of a chain."""
+        return self.remove_layers_from_output(1)
+
+    def remove_layers_from_output(self, n: int) -> TransferLearning:
+        """Remove the last `n` layers of a chain."""
+        if any(edit["edit"] == "remove_layers_from_output" for edit in self._edits):
+            msg = (
+                "Layers were already removed from the output. Say the whole number in one remove_layers_from_output(n)."
+            )
+            raise ValueError(msg)
+        return self._record("remove_layers_from_output", n=n)
+
+    def add_layer(self, name: str, layer: Description | nn.Module, *inputs: Name) -> TransferLearning:
+        """Add a layer that reads the given vertices; without any, it goes behind the end of a chain.
+
+        Several inputs of a layer with weights are concatenated first, by a vertex called ``<name>_merge``.
+        """
+        return self._record("add_layer", name=name, layer=layer, inputs=list(inputs))
+
+    def add_vertex(self, name: str, vertex: Description | nn.Module, *inputs: Name) -> TransferLearning:
+        """Add a vertex that combines its inputs, such as `tl.Merge()` or `tl.ElementWise("add")`."""
+        return self._record("add_vertex", name=name, vertex=vertex, inputs=list(inputs))
+
+    def set_outputs(self, *names: Name) -> TransferLearning:
+        """Replace the network's outputs."""
+        return self._record("set_outputs", names=list(names))
+
+    def set_inputs(self, inputs: Mapping[str, Sequence[int]]) -> TransferLearning:
+        """Replace the network's inputs: name -> shape of one example."""
+        return self._record("set_inputs", inputs={name: list(shape) for name, shape in inputs.items()})
+
+    def build(self) -> Network:
+        """Apply the edits to a copy and return the new network.
+
+        Raises
+        ------
+        KeyError
+            For a vertex that does not exist (with near misses).
+        ValueError
+            When the edits contradict each other or leave a graph that cannot run.
+        """
+        return _Draft(self.network, self._edits).build()
+
+    def _record(self, edit: str, **arguments: Any) -> TransferLearning:
+        self._edits.append({"edit": edit, **arguments})
+        return self
+
+    # -- as data ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def replay(cls, network: Network, edits: Sequence[dict[str, Any]]) -> Network:
+        """Build from edits as plain data, as a saved file holds them."""
+        builder = cls(network)
+        for edit in edits:
+            arguments = dict(edit)
+            for key, decode in _DECODERS.items():
+                if arguments.get(key) is not None:
+                    arguments[key] = decode(arguments[key])
+            builder._edits.append(arguments)
+        return builder.build()
+
+
+_DECODERS = {
+    "configuration": FineTuneConfiguration.from_dict,
+    "layer": description_from_dict,
+    "vertex": description_from_dict,
+    "weight_init": as_weight_init,
+    "next_weight_init": as_weight_init,
+}
+
+
+def _plain(edit: dict[str, Any]) -> dict[str, Any]:
+    """Return an edit as plain data; a module given as an object becomes a note that it cannot be stored."""
+    plain = {}
+    for key, value in edit.items():
+        if isinstance(value, nn.Module):
+            plain["unsaved"] = f"{type(value).__module__}.{type(value).__qualname__}"
+        plain[key] = value.to_dict() if hasattr(value, "to_dict") else value
+    if "unsaved" in plain:
+        plain = {key: value for key, value in plain.items() if not isinstance(value, nn.Module)}
+    return plain
+
+
+@dataclass
+class _Redraw:
+    """A layer whose weights are drawn anew."""
+
+    n_out: int | None = None
+    n_in: int | None = None
+    weight_init: Any = None
+    own_scheme: bool = False
+
+
+class _Draft:
+    """The graph while edits are applied to it."""
+
+    def __init__(self, source: Network, edits: Sequence[dict[str, Any]]) -> None:
+        self.source = source
+        self.edits = edits
+        self.vertices: dict[str, Vertex | tuple[Description | nn.Module, tuple[str, ...]]] = dict(source.vertices)
+        self.inputs = dict(source.input_shapes)
+        self.outputs = list(source.outputs)
+        self.redraw: dict[str, _Redraw] = {}
+        self.configuration = self._last("fine_tune_configuration", "configuration") or FineTuneConfiguration()
+
+    def _all(self, *kinds: str) -> list[dict[str, Any]]:
+        return [edit for edit in self.edits if edit["edit"] in kinds]
+
+    def _last(self, kind: str, key: str) -> Any:
+        found = self._all(kind)
+        return found[-1][key] if found else None
+
+    def build(self) -> Network:
+        self._remove()
+        if (inputs := self._last("set_inputs", "inputs")) is not None:
+            self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
+        self._add()
+        if (outputs := self._last("set_outputs", "names")) is not None:
+            self.outputs = [self._name(name) for name in outputs]
+        self._mark_redraws()
+        modules = self._make_modules()
+        net = Network(
+            {name: Vertex(modules[name], self._reads(name), self._settings(name)) for name in self.vertices},
+            self.inputs,
+            self.outputs,
+            preprocessing=self.source.preprocessing,
+            classes=self.source.classes if self._keeps_outputs() else (),
+            landmarks=self._landmarks(),
+            recipe=self._recipe(),
+        )
+        self._freeze(net)
+        self._tune(net)
+        net.seed = self.source.seed if self.configuration.seed is None else self.configuration.seed
+        return net.train(self.source.training)
+
+    # -- structure ----------------------------------------------------------------------------------------------
+
+    def _remove(self) -> None:
+        gone: list[str] = []
+        for edit in self._all("remove_vertex_keep_connections", "remove_vertex_and_connections"):
+            name = self.source.resolve(edit["name"])
+            if name in gone:
+                msg = f"Vertex '{name}' is removed twice. Remove it once, with or without its connections."
+                raise ValueError(msg)
+            gone.append(name)
+            del self.vertices[name]
+            if edit["edit"] == "remove_vertex_and_connections":
+                self._disconnect(name)
+        for edit in self._all("remove_layers_from_output"):
+            n = edit["n"]
+            if not 0 < n < len(self.source.vertices):
+                length = len(self.source.vertices)
+                msg = f"A chain of {length} layers cannot lose {n}. Give 1 to {length - 1}."
+                raise ValueError(msg)
+            for index in range(-n, 0):
+                del self.vertices[self.source.resolve(index)]
+            self.outputs = []
+
+    def _disconnect(self, name: str) -> None:
+        self.outputs = [other for other in self.outputs if other != name]
+        for reader in self.source.consumers(name):
+            if reader in self.vertices:
+                vertex = self.vertices[reader]
+                self.vertices[reader] = replace(vertex, inputs=tuple(other for other in vertex.inputs if other != name))
+
+    def _add(self) -> None:
+        chain_grew = False
+        for edit in self._all("add_layer", "add_vertex"):
+            name, what = edit["name"], edit.get("layer", edit.get("vertex"))
+            if name in self.vertices:
+                msg = f"There is already a vertex '{name}'. Remove it first, or choose another name."
+                raise ValueError(msg)
+            inputs = edit["inputs"] or [self._end_of_chain(name)]
+            chain_grew = chain_grew or not edit["inputs"]
+            if len(inputs) > 1 and isinstance(what, LayerDescription):
+                self.vertices[f"{name}_merge"] = (Merge(), tuple(inputs))
+                inputs = [f"{name}_merge"]
+            self.vertices[name] = (what, tuple(inputs))
+        if chain_grew and self._last("set_outputs", "names") is None:
+            self.outputs = [self._end_of_chain("the end")]
+        if not self.outputs and self._all("remove_layers_from_output"):
+            self.outputs = [self._end_of_chain("the end")]
+        new = {name: vertex for name, vertex in self.vertices.items() if not isinstance(vertex, Vertex)}
+        resolved = {name: (what, tuple(self._name(other) for other in reads)) for name, (what, reads) in new.items()}
+        kept = {name: vertex for name, vertex in self.vertices.items() if name not in new}
+        self.vertices = {**kept, **dict(sorted(resolved.items()))}
+
+    def _end_of_chain(self, name: str) -> str:
+        read = {other for vertex in self.vertices.values() for other in _inputs(vertex)}
+        ends = [other for other in self.vertices if other not in read]
+        if len(ends) != 1:
+            msg = f"'{name}' has no inputs, which needs a chain with one end; found {quoted(ends)}. Name its inputs."
+            raise ValueError(msg)
+        return ends[0]
+
+    def _name(self, name: Name) -> str:
+        """Resolve a name on the edited graph, network inputs included."""
+        if isinstance(name, int):
+            names = list(self.vertices)
+            self.source.resolve(0)  # raises when this is no chain
+            if not -len(names) <= name < len(names):
+                msg = f"Index {name} is outside the edited chain of {len(names)} layers."
+                raise KeyError(msg)
+            return names[name]
+        for candidate in (name, name.replace(".", "_")):
+            if candidate in self.vertices or candidate in self.inputs:
+                return candidate
+        msg = (
+            f"The edited network has no vertex '{name}'.{near_misses(name, [*self.vertices, *self.inputs])} "
+            "See list(net.vertices) for the names it starts from."
+        )
+        raise KeyError(msg)
+
+    def _reads(self, name: str) -> tuple[str, ...]:
+        return _inputs(self.vertices[name])
+
+    def _keeps_outputs(self) -> bool:
+        kept = all(isinstance(self.vertices.get(name), Vertex) and name not in self.redraw for name in self.outputs)
+        return kept and tuple(self.outputs) == self.source.outputs
+
+    # -- widths -------------------------------------------------------------------------------------------------
+
+    def _mark_redraws(self) -> None:
+        for edit in self._all("n_out_replace", "n_in_replace"):
+            name = self._existing_layer(edit["name"], edit["edit"])
+            mark = self.redraw.setdefault(name, _Redraw())
+            key = "n_out" if edit["edit"] == "n_out_replace" else "n_in"
+            if getattr(mark, key) is not None:
+                msg = f"{edit['edit']} was called twice for '{name}'. Call it once."
+                raise ValueError(msg)
+            setattr(mark, key, edit[key])
+            if edit["weight_init"] is not None or not mark.own_scheme:
+                mark.weight_init, mark.own_scheme = edit["weight_init"], True
+        for edit in self._all("n_out_replace"):
+            self._mark_readers(self.source.resolve(edit["name"]), edit["next_weight_init"])
+
+    def _existing_layer(self, name: Name, edit: str) -> str:
+        name = self.source.resolve(name)
+        vertex = self.vertices.get(name)
+        if not isinstance(vertex, Vertex):
+            what = "is removed in the same build" if vertex is None else "is new: give its width in its description"
+            msg = f"{edit}('{name}', ...) changes a layer of the original, and '{name}' {what}."
+            raise ValueError(msg)
+        if not is_weight_layer(vertex.module):
+            layers = [other for other, v in self.source.vertices.items() if is_weight_layer(v.module)]
+            msg = (
+                f"'{name}' is a {type(vertex.module).__name__}, not a single layer with a width. Layers that have one: "
+                f"{quoted(layers[-6:])}{' (the last six)' if len(layers) > 6 else ''}. A block can be opened by "
+                "importing with granularity='layer'."
+            )
+            raise ValueError(msg)
+        return name
+
+    def _mark_readers(self, name: str, weight_init: Any) -> None:
+        for reader, vertex in self.vertices.items():
+            if name not in _inputs(vertex):
+                continue
+            if not isinstance(vertex, Vertex):
+                continue  # new vertices take their size from what they read
+            if len(vertex.inputs) > 1 or not (is_weight_layer(vertex.module) or is_transparent(vertex.module)):
+                msg = (
+                    f"The new width reaches '{reader}' ({type(vertex.module).__name__}), which also depends on other "
+                    "widths. Remove it and what it feeds with remove_vertex_and_connections, and add new vertices."
+                )
+                raise ValueError(msg)
+            if isinstance(vertex.module, NORMS) or is_depthwise(vertex.module):
+                self.redraw.setdefault(reader, _Redraw())
+            if is_transparent(vertex.module):
+                self._mark_readers(reader, weight_init)
+            else:
+                mark = self.redraw.setdefault(reader, _Redraw())
+                if not mark.own_scheme:
+                    mark.weight_init = weight_init
+
+    # -- modules ------------------------------------------------------------------------------------------------
+
+    def _make_modules(self) -> dict[str, nn.Module]:
+        """Make or copy every module, in running order, inferring sizes from shapes alone."""
+        order = Network(
+            {name: Vertex(nn.Identity(), _inputs(vertex)) for name, vertex in self.vertices.items()},
+            self.inputs,
+            self.outputs,
+        ).vertices
+        memo: dict[int, Any] = {}
+        base = self._base_seed()
+        values = {name: torch.empty(1, *shape, device="meta") for name, shape in self.inputs.items()}
+        modules = {}
+        for name in order:
+            arguments = [values[other] for other in self._reads(name)]
+            try:
+                modules[name] = self._module(name, [tuple(v.shape[1:]) for v in arguments], memo, base)
+                values[name] = on_meta(modules[name], *arguments)
+            except (RuntimeError, TypeError, ValueError) as error:
+                shapes = " and ".join(str(tuple(value.shape[1:])) for value in arguments)
+                msg = f"Vertex '{name}' cannot read {quoted(self._reads(name))} of shape {shapes}: {error}"
+                raise ValueError(msg) from error
+        return modules
+
+    def _module(self, name: str, shapes: list[tuple[int, ...]], memo: dict[int, Any], seed: int) -> nn.Module:
+        vertex = self.vertices[name]
+        if name in self.redraw:
+            return self._redrawn(name, vertex.module, shapes[0], generator_for(seed, name))
+        if isinstance(vertex, Vertex):
+            return _copied(vertex.module, memo)
+        what = vertex[0]
+        if not isinstance(what, Description):
+            return copy.deepcopy(what)
+        if isinstance(what, LayerDescription):
+            what = self._with_defaults(what)
+            module = what.make(*shapes)
+            given = what.given()
+            draw_weights(module, given.get("weight_init"), given.get("bias_init"), generator_for(seed, name))
+            return module
+        return what.make(*shapes)
+
+    def _redrawn(self, name: str, module: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
+        mark = self.redraw[name]
+        if isinstance(module, NORMS):
+            return resized_norm(module, shape[0])
+        found = shape[-1] if isinstance(module, nn.Linear) else shape[0]
+        if mark.n_in not in (None, found):
+            msg = f"n_in_replace gives it {mark.n_in} inputs, but what it reads has {found}."
+            raise ValueError(msg)
+        layer = resized(_copied(module, {}), found, mark.n_out)
+        given = self.configuration.given()
+        draw_weights(layer, mark.weight_init or given.get("weight_init"), given.get("bias_init"), generator)
+        return layer
+
+    def _with_defaults(self, description: LayerDescription) -> LayerDescription:
+        """Fill what a new layer leaves open from the configuration."""
+        own = description.given()
+        defaults = {name: value for name, value in self.configuration.given().items() if name not in own}
+        return replace(description, **defaults)
+
+    def _base_seed(self) -> int:
+        if self.configuration.seed is not None:
+            return self.configuration.seed
+        return int(torch.randint(2**31, (1,), device="cpu")) if self.source.seed is None else self.source.seed
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def _settings(self, name: str) -> Settings:
+        vertex = self.vertices[name]
+        if isinstance(vertex, Vertex):
+            return vertex.settings
+        tuned = self.configuration.settings(Settings())
+        return vertex[0].settings(tuned) if isinstance(vertex[0], Options) else tuned
+
+    def _freeze(self, net: Network) -> None:
+        boundary = self._last("set_feature_extractor", "names")
+        if boundary is not None:
+            net.freeze(*boundary)
+            return
+        marks = {}
+        for name in net.vertices:
+            old = self.source._frozen.get(name) if isinstance(self.vertices[name], Vertex) else None
+            if old is not None and name not in self.redraw:
+                marks[name] = old
+        closed = {
+            name: passes for name, passes in marks.items() if passes or net.ancestors(name) - {name} <= marks.keys()
+        }
+        net._set_frozen(closed)
+
+    def _tune(self, net: Network) -> None:
+        """Apply the configuration to the vertices of the original that are not frozen."""
+        blocks = []
+        for name, vertex in net.vertices.items():
+            if name in net.frozen or not isinstance(self.vertices[name], Vertex):
+                continue
+            net._settings[name] = self.configuration.settings(vertex.settings)
+            if isinstance(vertex.module, Layer):
+                self._tune_layer(vertex.module, is_output=name in net.outputs)
+            elif any(p.ndim > 1 for p in vertex.module.parameters()):
+                blocks.append(name)
+        forward = [option for option in ("activation", "dropout") if getattr(self.configuration, option) is not UNSET]
+        if blocks and forward:
+            msg = (
+                f"{quoted(forward)} of the configuration reaches single layers only, not the blocks {quoted(blocks)}. "
+                "Import with granularity='layer' to open blocks."
+            )
+            warnings.warn(msg, stacklevel=4)
+
+    def _tune_layer(self, layer: nn.Module, *, is_output: bool) -> None:
+        activation, dropout = self.configuration.activation, self.configuration.dropout
+        if activation is not UNSET and not is_output and not isinstance(layer, OutputLayer):
+            layer.activation = activation_module(activation)
+        if dropout is not UNSET:
+            layer.dropout = nn.Dropout(dropout) if dropout else None
+
+    # -- descriptions of the result -----------------------------------------------------------------------------
+
+    def _landmarks(self) -> Landmarks | None:
+        old = self.source._landmarks
+        if old is None:
+            return None
+        kept = {
+            f.name: getattr(old, f.name) if getattr(old, f.name) in self.vertices else None for f in fields(Landmarks)
+        }
+        return Landmarks(**{**kept, "head": kept["head"] or self.outputs[0]})
+
+    def _recipe(self) -> dict[str, Any] | None:
+        if self.source.recipe is None:
+            return None
+        edits = [*self.source.recipe["edits"], [_plain(edit) for edit in self.edits]]
+        return {**self.source.recipe, "edits": edits}
+
+
+def _inputs(vertex: Vertex | tuple[Any, tuple[str, ...]]) -> tuple[str, ...]:
+    return vertex.inputs if isinstance(vertex, Vertex) else vertex[1]
+
+
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Copy a module; its weights share memory with the original's until one of the two is changed."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if id(tensor) not in memo:
+            copied = torch._lazy_clone(tensor.detach())
+            memo[id(tensor)] = (
+                nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+            )
+    return copy.deepcopy(module, memo)

@@ -1,0 +1,324 @@
+"""Training: one loop for whole networks and for the part behind featurized data."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from tlkit.errors import quoted
+from tlkit.graph import Network
+from tlkit.initializers import generator_for
+from tlkit.listeners import Listener
+from tlkit.optimizing import Optimizers
+
+__all__ = ["History", "Training", "compute_loss", "device", "fit"]
+
+
+@dataclass
+class History:
+    """What happened during one call of `fit`.
+
+    Parameters
+    ----------
+    losses : list of float
+        Loss of each iteration's batch, penalties included.
+    evaluations : list of (int, float)
+        Iterations seen and test accuracy, where a listener evaluated.
+    examples : int
+        Examples shown, repetitions counted.
+    seconds : float
+        Wall time.
+    stopped : str
+        Why training ended before its time, or an empty string.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
+    examples: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+
+    def __repr__(self) -> str:
+        why = f", stopped: {self.stopped}" if self.stopped else ""
+        return f"History({len(self.losses)} iterations, {self.examples} examples{why})"
+
+
+class Training:
+    """The state of a running `fit`, as listeners see it.
+
+    Parameters
+    ----------
+    network : Network
+        The network that is trained.
+    history : History
+        Losses and evaluations so far.
+    epoch, iteration : int
+        Epochs finished and batches seen in this call.
+    """
+
+    def __init__(self, network: Network, optimizers: Optimizers, total: int) -> None:
+        self.network = network
+        self.optimizers = optimizers
+        self.total = total
+        self.history = History()
+        self.epoch = 0
+        self.iteration = 0
+        self.loss = float("nan")
+
+    def stop(self, reason: str) -> None:
+        """End training after this batch."""
+        self.history.stopped = reason
+
+
+def fit(
+    net: Network,
+    data: Any,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    max_iterations: int | None = None,
+    listeners: Sequence[Listener] = (),
+    *,
+    progress: bool = True,
+) -> History:
+    """Train what is not frozen.
+
+    The network stays on its device (``net.to(tl.device("auto"))`` moves it) and is left in evaluation mode, also when
+    training is interrupted: everything up to the last whole batch counts. Updaters keep their state between calls.
+
+    Parameters
+    ----------
+    net : Network
+        Its outputs must be `tl.Output` layers, which know their loss.
+    data : ImageSet, Features, FeatureStore or (x, y)
+        Images, features of the network's inputs, or a tuple of tensors with n rows each.
+    epochs : int
+        Passes over the data.
+    batch_size : int
+        Examples a step.
+    shuffle : bool
+        Whether each epoch shows the examples in a new order; the order depends on `net.seed` and the epoch's number.
+    max_iterations : int, optional
+        Stop after this many batches.
+    listeners : sequence of Listener
+        Told about each iteration and epoch, for example `tl.EvaluateEvery(10, test)`.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        When everything is frozen, an output has no loss, or the data don't fit the network's inputs.
+    """
+    data = as_data(data, net)
+    _check_trainable(net)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            msg = f"{name} must be at least 1, got {value}."
+            raise ValueError(msg)
+    per_epoch = -(-len(data) // batch_size)
+    total = min(epochs * per_epoch, max_iterations or epochs * per_epoch)
+    training = Training(net, Optimizers.of(net), total)
+    start = time.perf_counter()
+    losses: list[Tensor] = []
+    bar = tqdm(total=total, desc="fit", unit="batch", disable=not progress, leave=False)
+    net.train()
+    try:
+        with bar, _seeded(net):
+            for _ in range(epochs):
+                for batch in _epoch(net, data, batch_size, shuffle):
+                    losses.append(_step(training, *batch))
+                    training.history.examples += len(_values(batch[1])[0])
+                    _report(training, losses, bar, listeners)
+                    if training.history.stopped or training.iteration == total:
+                        break
+                else:
+                    _tell(listeners, "epoch_done", training)
+                if training.history.stopped or training.iteration == total:
+                    break
+    finally:
+        training.history.losses = [float(loss) for loss in losses]
+        training.history.seconds = time.perf_counter() - start
+        net.eval()
+        _tell(listeners, "training_done", training)
+    if not net.classes and len(data.classes) == _n_answers(net):
+        net.classes = tuple(data.classes)
+    return training.history
+
+
+def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) -> Tensor:
+    """Return the loss of a batch, summed over the outputs: fused with each output's activation.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...) or mapping of input name to Tensor
+    labels : Tensor of shape (n,), or mapping of output name to Tensor for several outputs
+    """
+    raw = net.preactivations(x)
+    modules = net.vertices
+    targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
+    return sum(modules[name].module.compute_loss(value, targets[name]) for name, value in raw.items())
+
+
+def device(name: str = "auto") -> torch.device:
+    """Return a device: "auto" is a GPU where there is one; "cpu", "cuda", "cuda:1" and "mps" are themselves.
+
+    Raises
+    ------
+    RuntimeError
+        When the device asked for is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(name)
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(chosen.type, lambda: True)
+    if not there():
+        msg = f"DEVICE='{name}' was asked for, but this machine has no such device. Use 'auto' or 'cpu'."
+        raise RuntimeError(msg)
+    return chosen
+
+
+def as_data(data: Any, net: Network) -> Any:
+    """Return data with batches that fit the network's inputs."""
+    if isinstance(data, tuple):
+        x, y = data
+        data = _Tensors(dict(x) if isinstance(x, Mapping) else {net.inputs[0]: x}, y)
+    names = getattr(data, "names", net.inputs[:1])
+    if set(names) != set(net.inputs):
+        msg = (
+            f"The network reads {quoted(net.inputs)}, the data hold {quoted(names)}. Featurize again for this "
+            "network's boundary; features train helper.unfrozen_network, images the whole network."
+        )
+        raise ValueError(msg)
+    if len(data) == 0:
+        msg = "There is nothing to train on: the data hold no examples."
+        raise ValueError(msg)
+    return data
+
+
+class _Tensors:
+    """A tuple (x, y) with the interface of a data set."""
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, tensors: dict[str, Tensor], labels: Any) -> None:
+        self.tensors = tensors
+        self.labels = labels
+        counts = [len(value) for value in [*tensors.values(), *_values(labels)]]
+        if len(set(counts)) > 1:
+            msg = f"The tensors must have one row for each example, got {counts} rows."
+            raise ValueError(msg)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.tensors)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Any, Any]]:
+        order = torch.arange(len(self)) if order is None else order
+        for rows in order.split(batch_size):
+            x = {name: value[rows] for name, value in self.tensors.items()}
+            yield x if len(x) > 1 else x.popitem()[1], _rows(self.labels, rows)
+
+
+def _values(value: Any) -> list[Tensor]:
+    return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
+def _rows(value: Any, rows: Tensor) -> Any:
+    return {name: tensor[rows] for name, tensor in value.items()} if isinstance(value, Mapping) else value[rows]
+
+
+def _check_trainable(net: Network) -> None:
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        msg = "Everything is frozen, so there is nothing to train. Unfreeze some of it: net.unfreeze(name)."
+        raise ValueError(msg)
+    for name in net.outputs:
+        module = net.vertices[name].module if name in net.vertices else None
+        if not hasattr(module, "compute_loss"):
+            msg = (
+                f"The output '{name}' ({type(module).__name__}) has no loss to train on. Replace it: "
+                f"tl.TransferLearning(net).remove_vertex_keep_connections('{name}')"
+                f".add_layer('{name}', tl.Output(n_classes), ...)."
+            )
+            raise ValueError(msg)
+
+
+def _n_answers(net: Network) -> int:
+    return net.output_shapes()[net.outputs[0]][0]
+
+
+@contextlib.contextmanager
+def _seeded(net: Network) -> Iterator[None]:
+    """Let the network's seed decide about dropout too, without touching the caller's random numbers."""
+    if net.seed is None:
+        yield
+        return
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(net.seed + net.epochs_seen)
+        yield
+
+
+def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
+    order = None
+    if shuffle:
+        seed = int(torch.randint(2**31, (1,))) if net.seed is None else net.seed
+        order = torch.randperm(len(data), generator=generator_for(seed, f"epoch {net.epochs_seen}"))
+    net.epochs_seen += 1
+    return data.batches(batch_size, order)
+
+
+def _step(training: Training, x: Any, labels: Any) -> Tensor:
+    where = next(training.network.parameters()).device
+    x, labels = _moved(x, where), _moved(labels, where)
+    optimizers = training.optimizers
+    optimizers.zero_grad()
+    loss = compute_loss(training.network, x, labels)
+    loss.backward()
+    loss = loss.detach() + optimizers.step()
+    if where.type != "cuda" and not torch.isfinite(loss):
+        training.stop(f"the loss is {float(loss)}; try a smaller learning rate")
+    return loss
+
+
+def _moved(value: Any, where: torch.device) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _moved(tensor, where) for name, tensor in value.items()}
+    return value.to(where, non_blocking=True)
+
+
+def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequence[Listener]) -> None:
+    training.iteration += 1
+    bar.update()
+    if training.iteration % 10 == 1 or training.iteration == training.total:
+        bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
+    if listeners:
+        training.loss = float(losses[-1])
+        _tell(listeners, "iteration_done", training)
+
+
+def _tell(listeners: Sequence[Listener], event: str, training: Training) -> None:
+    for listener in listeners:
+        getattr(listener, event)(training)
+
+
+def trainable_state(net: nn.Module) -> dict[str, Tensor]:
+    """Return copies of everything that training may change: trainable weights and batch-norm statistics."""
+    frozen = net.frozen - net.passing
+    return {
+        key: value.detach().clone() for key, value in net.state_dict().items() if key.split(".", 1)[0] not in frozen
+    }

@@ -1,0 +1,69 @@
+"""The fine-tune configuration: training options for everything that is not frozen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tlkit.errors import near_misses
+from tlkit.settings import Options
+
+__all__ = ["FineTuneConfiguration"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuneConfiguration(Options):
+    """Options for all vertices that are not frozen, and defaults for new layers (DL4J's class of this name).
+
+    Every option of `Options` may be given. One that is left out keeps what a layer has, None removes it, a value
+    replaces it. A new layer's own options win over the configuration; the configuration wins over the library's
+    defaults. Frozen vertices are never touched, and `activation` never reaches an output.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Seed of new weights and of the order in which `fit` shows the examples.
+
+    Examples
+    --------
+    >>> from tlkit.updaters import Nesterovs
+    >>> tuning = FineTuneConfiguration(updater=Nesterovs(lr=5e-5, momentum=0.9), l2=None, seed=12345)
+    >>> FineTuneConfiguration.from_json(tuning.to_json()) == tuning
+    True
+    """
+
+    seed: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the given options as plain data."""
+        return {**super().to_dict(), **({} if self.seed is None else {"seed": self.seed})}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> FineTuneConfiguration:
+        """Undo `to_dict`.
+
+        Raises
+        ------
+        ValueError
+            For an option that does not exist.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in data:
+            if name not in known:
+                msg = f"There is no option '{name}'.{near_misses(name, known)} The options are {', '.join(known)}."
+                raise ValueError(msg)
+        return cls(**data)
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> FineTuneConfiguration:
+        """Undo `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    def __repr__(self) -> str:
+        given = {**self.given(), **({} if self.seed is None else {"seed": self.seed})}
+        return f"FineTuneConfiguration({', '.join(f'{name}={value!r}' for name, value in given.items())})"
