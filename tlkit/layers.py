@@ -222,16 +222,18 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as plain data, for JSON."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not UNSET}
-        plain = {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in values.items()}
-        return {"layer": type(self).__name__, **plain}
+        return {"layer": type(self).__name__, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
-@dataclass(frozen=True)
-class LayerDescription(Description, Options):
+@dataclass(frozen=True, repr=False)
+class LayerDescription(Options, Description):
     """A layer with weights that is yet to be made; every option of `Options` may be given by name."""
 
     mixin = Layer
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as plain data, for JSON."""
+        return {"layer": type(self).__name__, **Options.to_dict(self)}
 
     def make_bare(self, shape: Shape) -> nn.Module:
         """Return the torch layer alone."""
@@ -245,7 +247,7 @@ class LayerDescription(Description, Options):
         return layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dense(LayerDescription):
     """A fully connected layer.
 
@@ -279,7 +281,7 @@ class Dense(LayerDescription):
         return nn.Linear(_checked_n_in(self, shape[-1]), self.n_out)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Output(Dense):
     """A fully connected layer that answers: softmax and negative log-likelihood unless told otherwise.
 
@@ -324,7 +326,7 @@ class Output(Dense):
         return layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conv2d(LayerDescription):
     """A two-dimensional convolution.
 

@@ -48,7 +48,7 @@ class Settings:
     gradient_normalization_threshold: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Options:
     """Options that a layer and a fine-tune configuration have in common.
 
@@ -129,8 +129,14 @@ class Options:
         return Settings(**{name: changed.get(name, getattr(before, name)) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the given options as plain data, for JSON."""
-        return {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in self.given().items()}
+        """Return everything that was given as plain data, for JSON."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not UNSET}
+        return {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in given.items()}
+
+    def __repr__(self) -> str:
+        own = [f for f in fields(self) if f.name not in {option.name for option in fields(Options)}]
+        shown = {f.name: getattr(self, f.name) for f in own if getattr(self, f.name) != f.default} | self.given()
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 def _given(value: Any) -> bool:

@@ -12,7 +12,7 @@ from tlkit.settings import Options
 __all__ = ["FineTuneConfiguration"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FineTuneConfiguration(Options):
     """Options for all vertices that are not frozen, and defaults for new layers (DL4J's class of this name).
 
@@ -34,10 +34,6 @@ class FineTuneConfiguration(Options):
     """
 
     seed: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the given options as plain data."""
-        return {**super().to_dict(), **({} if self.seed is None else {"seed": self.seed})}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> FineTuneConfiguration:
@@ -63,7 +59,3 @@ class FineTuneConfiguration(Options):
     def from_json(cls, text: str) -> FineTuneConfiguration:
         """Undo `to_json`."""
         return cls.from_dict(json.loads(text))
-
-    def __repr__(self) -> str:
-        given = {**self.given(), **({} if self.seed is None else {"seed": self.seed})}
-        return f"FineTuneConfiguration({', '.join(f'{name}={value!r}' for name, value in given.items())})"
