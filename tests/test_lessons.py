@@ -211,6 +211,16 @@ def test_parameters_nobody_has_stop_before_anything_runs(folder, capsys):
     assert not Path("build").exists()
 
 
+def test_announced_errors_are_no_failure(folder):
+    source = notebook(folder / "00_trap.ipynb", code("1 / 0", tags=["raises-exception"]), code("print('after')"))
+    assert runner.execute(source, folder.parent / "out.ipynb").error == ""
+    assert outputs(folder.parent / "out.ipynb") == "after\n"
+    assert "Exception was encountered" not in (folder.parent / "out.ipynb").read_text()
+
+    source = notebook(folder / "01_breaks.ipynb", code("1 / 0", tags=["raises-exception"]), code("int('x')"))
+    assert "cell [3] failed with ValueError" in runner.execute(source, folder.parent / "out.ipynb").error
+
+
 def test_a_cell_that_never_ends_is_stopped(folder):
     source = notebook(folder / "00_hangs.ipynb", code("import time\ntime.sleep(600)"))
     start = time.monotonic()

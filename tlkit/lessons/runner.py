@@ -104,8 +104,8 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any] | None = N
                 shutdown_kernel="immediate",
                 extra_arguments=["--log-level=ERROR"],
             )
-        except PapermillExecutionError as failure:
-            error = f"cell [{failure.exec_count}] failed with {failure.ename}: {failure.evalue}"
+        except PapermillExecutionError:
+            error = _first_surprise(target)
         except CellTimeoutError:
             error = f"a cell was still running after {timeout} s; --timeout gives each cell more time"
         except DeadKernelError:
@@ -114,6 +114,19 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any] | None = N
             error = f"it could not be run: {type(failure).__name__}: {failure}"
     cost = Cost(time.perf_counter() - start, memory.bytes)
     return Outcome(source.stem, title(nbformat.read(source, as_version=4), source.stem), cost, error)
+
+
+def _first_surprise(executed: Path) -> str:
+    # papermill also raises for cells tagged raises-exception, although it ran past them to the end
+    from papermill.execute import remove_error_markers
+
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", ()):
+                return f"cell [{cell.execution_count}] failed with {output.ename}: {output.evalue}"
+    nbformat.write(remove_error_markers(notebook), executed)
+    return ""
 
 
 def _mend_output_widgets() -> None:
