@@ -194,13 +194,21 @@ def test_run_carries_on_after_a_failure_and_fails_at_the_end(folder, capsys):
 def test_pages_need_no_network(folder):
     picture = base64.b64encode(png(Image.new("RGB", (8, 8), "teal"))).decode()
     shown = f"display({{'image/png': '{picture}'}}, metadata={{'image/png': {{'alt': 'a teal square'}}}}, raw=True)"
-    notebook(folder / "00_page.ipynb", code("import ipywidgets\nipywidgets.IntSlider()"), code(shown))
+    notebook(
+        folder / "00_page.ipynb",
+        code("import ipywidgets\nipywidgets.IntSlider()"),
+        code(shown),
+        code(r"print('done 50', '%', sep='', end='\r')" + "\nprint('done 100', '%', sep='')"),
+    )
     assert main(["run", "--out", "pages"]) == 0
     page = Path("pages/00_page.html").read_text()
     assert re.findall(r'<(?:script|link|img)\b[^>]*?\b(?:src|href)="(?!data:)', page) == []
     assert "<script" not in page
     assert "IntSlider(value=0)" in page  # the widget's static face
     assert 'href="01_next.html"' in page
+    assert 'href="index.html"' in page
+    assert "done 100%" in page  # the last line of a progress bar, and no other
+    assert "done 50%" not in page
     assert re.search(r'<img alt="a teal square" src="data:image/png', page)
 
 

@@ -67,13 +67,28 @@ def normalize(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def static(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop widget state and widget views, in place; what stays is what a viewer without widgets shows."""
+    """Drop what a page cannot show, in place: widget state, widget views, overwritten lines of progress bars."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             for mime in VIEWS:
                 output.get("data", {}).pop(mime, None)
+        if "outputs" in cell:
+            cell.outputs = _merged(cell.outputs)
     return notebook
+
+
+def _merged(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    merged: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    for output in merged:
+        if output.output_type == "stream":  # keep only what a terminal would show after carriage returns
+            output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+    return merged
 
 
 def _give_id(cell: nbformat.NotebookNode, position: int, taken: set[str]) -> None:
@@ -96,17 +111,11 @@ def _normalize_outputs(cell: nbformat.NotebookNode, count: int) -> None:
             output.execution_count = cell.execution_count
         if output.output_type == "error":
             output.traceback = [f"\x1b[31m{output.ename}\x1b[39m: {output.evalue}"]
-        if output.output_type == "stream" and outputs and outputs[-1].get("name") == output.name:
-            outputs[-1].text += output.text
-            continue
         if "data" in output:
             _normalize_images(output)
             if not output.data:
                 continue
         outputs.append(output)
-    for output in outputs:
-        if output.output_type == "stream":  # keep only what a terminal would show after carriage returns
-            output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
     cell.outputs = outputs
 
 

@@ -25,6 +25,10 @@ TEMPLATE = """
 {%- block html_head_js_requirejs -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block body_header -%}
+{{ super() }}
+<nav class="jp-RenderedHTMLCommon"><a href="index.html">All notebooks</a></nav>
+{%- endblock -%}
 {%- block data_png -%}
 <div class="jp-RenderedImage jp-OutputArea-output">
 <img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
