@@ -1,0 +1,190 @@
+"""A figure that a notebook shows as an image with alternative text, and the look that all figures share."""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # matplotlib is loaded when the first figure is made
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+__all__ = [
+    "COLORS",
+    "FROZEN",
+    "INK",
+    "MUTED",
+    "RIGHT",
+    "STATES",
+    "TRAINABLE",
+    "WIDTH",
+    "WRONG",
+    "Picture",
+    "chart",
+    "sheet",
+    "shorten",
+    "text_width",
+    "write",
+]
+
+# Okabe and Ito's colors, which people with any color vision can tell apart.
+FROZEN = "#0072B2"  # always with diagonal hatching and the word
+TRAINABLE = "#E69F00"  # always plain and with the word
+RIGHT = "#009E73"
+WRONG = "#D55E00"
+COLORS = ("#009E73", "#CC79A7", "#000000", "#D55E00", "#56B4E9")  # curves: blue and orange keep their meaning
+STATES = {
+    "frozen": {"facecolor": FROZEN, "hatch": "///", "edgecolor": "white"},
+    "trainable": {"facecolor": TRAINABLE, "edgecolor": "white"},
+}
+INK = "#222222"
+MUTED = "#666666"
+
+WIDTH = 630  # pixels: 16 cm at DPI
+DPI = 100
+FONT_SIZE = 10  # points; the smallest in any figure
+TITLE_SIZE = 12  # points
+
+
+class Picture:
+    """A matplotlib figure with alternative text, ready to be the last line of a cell.
+
+    Notebooks, exported pages and untrusted copies show it as an image whose `alt` text says what it shows.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    subject : str
+        What the figure is about, without measured numbers: a cell's text output stays the same from run to run.
+    alt : str
+        What the figure shows, in sentences.
+    """
+
+    def __init__(self, figure: Figure, subject: str, alt: str) -> None:
+        self.figure = figure
+        self.subject = subject
+        self.alt = alt
+
+    @cached_property
+    def png(self) -> bytes:
+        """The image as PNG bytes, 630 pixels wide, with a palette of at most 256 colors."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from PIL import Image
+
+        canvas = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+        reduced = image.quantize(256, method=Image.Quantize.MEDIANCUT)
+        if image.getcolors(4096) is None:  # photos: without dithering, soft backgrounds break up into bands
+            reduced = _dither(image, reduced)
+        buffer = io.BytesIO()
+        reduced.save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+    @property
+    def html(self) -> str:
+        """An `<img>` element that carries the image and its alternative text."""
+        data = base64.b64encode(self.png).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{escape(self.alt)}" style="max-width:100%">'
+
+    def save(self, path: str | Path) -> None:
+        """Write the figure to a file; the suffix decides the format (.png, .svg, .pdf)."""
+        path = Path(path)
+        if path.suffix == ".png":
+            path.write_bytes(self.png)
+        else:
+            self.figure.savefig(path)
+
+    def __repr__(self) -> str:
+        return f"Picture({self.subject!r})"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        # JupyterLab and nbconvert ignore the alt metadata of image/png, so the HTML carries the text for them.
+        image = base64.b64encode(self.png).decode()
+        data = {"text/plain": repr(self), "text/html": self.html, "image/png": image}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def _dither(image: Image.Image, reduced: Image.Image) -> Image.Image:
+    """Dither the photos of a figure to the palette of `reduced`, but neither the page nor letters and frames."""
+    import numpy as np
+    from PIL import Image, ImageColor
+
+    exact = [ImageColor.getrgb(color) for color in ("white", INK, RIGHT, WRONG)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for color in exact for channel in color] + reduced.getpalette()[: 3 * 252])
+    numbers = np.array(image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
+    for number, color in enumerate(exact):
+        numbers[(np.asarray(image) == color).all(axis=-1)] = number
+    result = Image.fromarray(numbers)
+    result.putpalette(palette.getpalette())
+    return result
+
+
+def sheet(height: float, title: str) -> Axes:
+    """Make a white figure and return axes whose units are pixels; (0, 0) is the top left, below the title.
+
+    The figure belongs to no window and to no pyplot state, so threads can draw at the same time.
+    """
+    axes = _axes(height, title, left=0, right=0, bottom=0)
+    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+    axes.axis("off")
+    return axes
+
+
+def chart(
+    height: float, title: str, *, left: float = 70, right: float = 20, xlabel: str = "", ylabel: str = ""
+) -> Axes:
+    """Make a white figure and return labeled axes, `height` pixels high, with margins in pixels."""
+    axes = _axes(height, title, left=left, right=right, bottom=50)
+    axes.set_facecolor("white")
+    axes.tick_params(colors=INK, labelsize=FONT_SIZE)
+    axes.set_xlabel(xlabel, color=INK, fontsize=FONT_SIZE)
+    axes.set_ylabel(ylabel, color=INK, fontsize=FONT_SIZE)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(MUTED)
+    return axes
+
+
+def _axes(height: float, title: str, *, left: float, right: float, bottom: float) -> Axes:
+    # Every color and size is set here or by the caller, so that no style sheet makes a figure unreadable.
+    from matplotlib.figure import Figure
+
+    lines = textwrap.wrap(title, 58)
+    total = height + bottom + 14 + 21 * len(lines)
+    figure = Figure(figsize=(WIDTH / DPI, total / DPI), dpi=DPI, facecolor="white")
+    heading = figure.text(8 / WIDTH, 1 - 6 / total, "\n".join(lines), ha="left", va="top", color=INK)
+    heading.set(fontsize=TITLE_SIZE, fontweight="bold", parse_math=False)
+    return figure.add_axes((left / WIDTH, bottom / total, 1 - (left + right) / WIDTH, height / total))
+
+
+def text_width(text: str, *, size: float = FONT_SIZE, bold: bool = False) -> float:
+    """Return the width in pixels of a text in a figure, a little too much: drawn letters are wider than designed."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] * 1.04 * DPI / 72
+
+
+def shorten(text: str, width: float, *, bold: bool = False) -> str:
+    """Cut a text to `width` pixels, with an ellipsis for what is missing."""
+    if text_width(text, bold=bold) <= width:
+        return text
+    while text and text_width(f"{text}…", bold=bold) > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Write a text in the common look; a dollar sign in a class name starts no formula."""
+    axes.text(x, y, text, **{"fontsize": FONT_SIZE, "color": INK, "parse_math": False, **style})
