@@ -20,7 +20,9 @@ from PIL import Image
 
 from tlkit import plots
 from tlkit.evaluation import Evaluation
+from tlkit.graph import Network
 from tlkit.picture import FROZEN, RIGHT, TRAINABLE, WRONG, Picture, shorten, text_width
+from tlkit.strip import draw_strip
 
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 CONVOLUTIONS = {
@@ -83,7 +85,7 @@ def pictures(evaluation) -> dict[str, Picture]:
         "curves": plots.learning_curves({"transferred": history(0.9), "from scratch": history(0.4)}, batch_size=15),
         "losses": plots.learning_curves(history(0.9, 500), show="loss"),
         "confusion": plots.confusion_matrix(evaluation),
-        "strip": plots.network_strip(vgg16("fc2"), boundary="fc2"),
+        "strip": draw_strip(vgg16("fc2"), boundary="fc2"),
         "bars": plots.bars({"from scratch": 31.0, "transferred": 92.7}, "Transfer triples the accuracy", unit="%"),
     }
 
@@ -164,7 +166,7 @@ def test_drawing_twice_gives_the_same_bytes(evaluation):
 def test_pyplot_knows_nothing_of_the_figures_and_its_styles_do_not_reach_them(pictures):
     assert pyplot.get_fignums() == []
     with pyplot.style.context("dark_background"):
-        dark = plots.network_strip(vgg16("fc2"), boundary="fc2").png
+        dark = draw_strip(vgg16("fc2"), boundary="fc2").png
         curves = plots.learning_curves(history(0.9, 500), show="loss").png
     assert dark == pictures["strip"].png
     assert curves == pictures["losses"].png
@@ -175,7 +177,7 @@ def test_threads_draw_at_the_same_time(pictures):
     drawn = {}
 
     def draw(number: int) -> None:
-        drawn[number] = plots.network_strip(vgg16("fc2"), boundary="fc2").png
+        drawn[number] = draw_strip(vgg16("fc2"), boundary="fc2").png
 
     threads = [threading.Thread(target=draw, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -386,7 +388,7 @@ def test_a_confusion_matrix_fits_any_number_of_classes(count):
 
 
 def test_frozen_blocks_are_blue_hatched_and_trainable_ones_plain_orange():
-    picture = plots.network_strip(vgg16("block4_pool"), boundary="block4_pool")
+    picture = draw_strip(vgg16("block4_pool"), boundary="block4_pool")
     frozen, trainable = patches(picture, FROZEN), patches(picture, TRAINABLE)
     assert sum(patch.get_hatch() is not None for patch in frozen) == 14
     assert all(patch.get_hatch() is None for patch in trainable)
@@ -398,12 +400,12 @@ def test_frozen_blocks_are_blue_hatched_and_trainable_ones_plain_orange():
 
 
 def test_every_name_of_vgg16_is_written():
-    written = " ".join(texts(plots.network_strip(vgg16("fc2"), boundary="fc2")))
+    written = " ".join(texts(draw_strip(vgg16("fc2"), boundary="fc2")))
     assert all(re.search(rf"\b{name}\b", written) for name, *_ in vgg16("fc2"))
 
 
 def test_the_boundary_stands_right_of_its_block():
-    picture = plots.network_strip(vgg16("block4_pool"), boundary="block4_pool")
+    picture = draw_strip(vgg16("block4_pool"), boundary="block4_pool")
     line = picture.figure.axes[0].lines[0].get_xdata()[0]
     blocks = sorted((patch for patch in picture.figure.axes[0].patches if patch.get_height() > 5), key=Rectangle.get_x)
     assert blocks[13].get_x() + blocks[13].get_width() <= line <= blocks[14].get_x()
@@ -411,7 +413,7 @@ def test_the_boundary_stands_right_of_its_block():
 
 def test_wider_blocks_have_more_parameters_and_none_vanishes():
     blocks = sorted(vgg16("fc2"), key=lambda block: block[2])
-    picture = plots.network_strip(blocks)
+    picture = draw_strip(blocks)
     drawn = sorted((patch for patch in picture.figure.axes[0].patches if patch.get_height() > 5), key=Rectangle.get_x)
     widths = [patch.get_width() for patch in drawn]
     assert len(widths) == 22
@@ -423,7 +425,7 @@ def test_wider_blocks_have_more_parameters_and_none_vanishes():
 def test_names_of_a_strip_never_overlap(count):
     blocks = [(f"layer{number}", "Block", 100 * number**2, number < count // 2) for number in range(count)]
     boundary = blocks[count // 2 - 1][0] if count > 1 else None
-    picture = plots.network_strip(blocks, boundary=boundary)
+    picture = draw_strip(blocks, boundary=boundary)
     picture.figure.draw_without_rendering()
     names = [text for text in picture.figure.axes[0].texts if text.get_text().startswith("layer")]
     boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.x0)
@@ -436,16 +438,16 @@ def test_names_of_a_strip_never_overlap(count):
 
 def test_alternating_parts_are_each_named_once():
     blocks = [(f"b{number}", "Block", 1000, number % 2 == 0) for number in range(6)]
-    written = texts(plots.network_strip(blocks))
+    written = texts(draw_strip(blocks))
     assert sum(text.startswith("frozen:") for text in written) == 1
     assert sum(text.startswith("trainable:") for text in written) == 1
 
 
 def test_a_strip_that_cannot_be_drawn_says_why():
     with pytest.raises(ValueError, match=r"No block is called 'fc_2'. Did you mean 'fc2'"):
-        plots.network_strip(vgg16("fc2"), boundary="fc_2")
+        draw_strip(vgg16("fc2"), boundary="fc_2")
     with pytest.raises(ValueError, match="list of blocks is empty"):
-        plots.network_strip([])
+        draw_strip([])
 
 
 # bars
@@ -479,3 +481,11 @@ def test_bars_refuse_negative_and_missing_values():
         plots.bars({"a": float("nan")}, "No")
     with pytest.raises(ValueError, match="there is no value"):
         plots.bars({}, "No")
+
+
+def test_a_network_is_drawn_with_its_own_boundary_and_frozen_marks() -> None:
+    layers = [torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2)]
+    net = Network.from_module(torch.nn.Sequential(*layers), [torch.zeros(1, 8)]).freeze("0")
+    picture = plots.network_strip(net)
+    assert "boundary: 0" in " ".join(texts(picture))
+    assert "frozen: 1 with 54 parameters; trainable: 1 with 14 parameters" in picture.alt

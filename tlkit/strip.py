@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from tlkit.errors import near_misses
+from tlkit.graph import Network
 from tlkit.picture import INK, MUTED, STATES, WIDTH, Picture, sheet, shorten, text_width, write
 
-__all__ = ["network_strip"]
+__all__ = ["draw_strip", "network_strip"]
 
 HEIGHT = 64  # of the strip, in pixels
 
@@ -19,8 +20,26 @@ Block = tuple[str, str, int, bool]
 Span = tuple[float, float]  # left and right edge in pixels
 
 
-def network_strip(blocks: Iterable[Block], *, boundary: str | None = None, title: str | None = None) -> Picture:
-    """Draw a network from input to output as a strip, frozen and trainable parts marked.
+def network_strip(net: Network, *, title: str | None = None) -> Picture:
+    """Draw a network from input to output as a strip, with its frozen and its trainable part and their boundary.
+
+    Parameters
+    ----------
+    net : Network
+        The width of a vertex grows with the square root of its number of parameters.
+    title : str, optional
+        The figure's message; by default the number of trainable parameters.
+    """
+    blocks = [
+        (name, type(vertex.module).__name__, sum(p.numel() for p in vertex.module.parameters()), name in net.frozen)
+        for name, vertex in net.vertices.items()
+    ]
+    boundary = [name for name in net.boundary() if name in net.frozen]
+    return draw_strip(blocks, boundary=boundary[0] if len(boundary) == 1 else None, title=title)
+
+
+def draw_strip(blocks: Iterable[Block], *, boundary: str | None = None, title: str | None = None) -> Picture:
+    """Draw rows of blocks as a strip; `network_strip` makes the rows from a network.
 
     Parameters
     ----------
@@ -34,7 +53,7 @@ def network_strip(blocks: Iterable[Block], *, boundary: str | None = None, title
 
     Examples
     --------
-    >>> network_strip([("fc1", "Dense", 1000, True), ("predictions", "Output", 50, False)], boundary="fc1")
+    >>> draw_strip([("fc1", "Dense", 1000, True), ("predictions", "Output", 50, False)], boundary="fc1")
     Picture('Network of 2 blocks, 1 frozen')
     """
     blocks = list(blocks)
