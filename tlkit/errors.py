@@ -5,7 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["near_misses", "quoted"]
+__all__ = ["UnknownVertexError", "near_misses", "quoted"]
+
+
+class UnknownVertexError(KeyError):
+    """A name that no vertex has; unlike a plain KeyError it prints its sentence without quotation marks."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def near_misses(name: str, names: Iterable[str]) -> str:
