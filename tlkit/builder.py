@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlkit.activations import activation_module
-from tlkit.errors import near_misses, quoted
+from tlkit.errors import UnknownVertexError, near_misses, quoted
 from tlkit.graph import Landmarks, Network, Vertex, on_meta
 from tlkit.initializers import as_weight_init, generator_for
 from tlkit.layers import (
     NORMS,
+    WEIGHT_LAYERS,
     Description,
     Layer,
     LayerDescription,
     Merge,
     OutputLayer,
+    as_layer,
     description_from_dict,
     draw_weights,
     is_depthwise,
     is_transparent,
-    is_weight_layer,
     resized,
     resized_norm,
 )
@@ -43,6 +45,7 @@ class TransferLearning:
 
     The calls only record what to do and may come in any order; `build()` makes a NEW network and leaves the
     original alone (DL4J's TransferLearning.GraphBuilder and, for chains of layers, TransferLearning.Builder).
+    In a chain of layers an index may stand for a name; it counts the layers of the original, from either end.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ class TransferLearning:
         n_out : int
             Its new number of units or filters.
         weight_init, next_weight_init : str or Distribution, optional
-            How to draw the layer's weights and those of the layers behind; the configuration's if left out.
+            How to draw the layer's weights and those of the layers behind; the configuration's if left out. What is
+            said of a layer itself wins over what the layer before says of it.
         """
         schemes = [None if scheme is None else as_weight_init(scheme) for scheme in (weight_init, next_weight_init)]
         return self._record(
@@ -148,7 +152,7 @@ class TransferLearning:
 
         Raises
         ------
-        KeyError
+        UnknownVertexError (a KeyError)
             For a vertex that does not exist (with near misses).
         ValueError
             When the edits contradict each other or leave a graph that cannot run.
@@ -202,7 +206,6 @@ class _Redraw:
     n_out: int | None = None
     n_in: int | None = None
     weight_init: Any = None
-    own_scheme: bool = False
 
 
 class _Draft:
@@ -215,7 +218,10 @@ class _Draft:
         self.inputs = dict(source.input_shapes)
         self.outputs = list(source.outputs)
         self.redraw: dict[str, _Redraw] = {}
+        self.uses = Counter(id(weight) for vertex in source.vertices.values() for weight in vertex.module.parameters())
         self.configuration = self._last("fine_tune_configuration", "configuration") or FineTuneConfiguration()
+        marks = self._last("frozen_before", "marks")  # in edits from a file: what was frozen when they were applied
+        self.frozen_before: dict[str, bool] = source._frozen if marks is None else marks
 
     def _all(self, *kinds: str) -> list[dict[str, Any]]:
         return [edit for edit in self.edits if edit["edit"] in kinds]
@@ -229,10 +235,12 @@ class _Draft:
         if (inputs := self._last("set_inputs", "inputs")) is not None:
             self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
         self._add()
-        if (outputs := self._last("set_outputs", "names")) is not None:
-            self.outputs = [self._name(name) for name in outputs]
+        self._set_outputs()
+        self._check_kept_connections()
         self._mark_redraws()
-        modules = self._make_modules()
+        seed = self._base_seed()
+        with torch.random.fork_rng(devices=()):  # torch's layers draw weights of their own first
+            modules = self._make_modules(seed)
         net = Network(
             {name: Vertex(modules[name], self._reads(name), self._settings(name)) for name in self.vertices},
             self.inputs,
@@ -250,25 +258,24 @@ class _Draft:
     # -- structure ----------------------------------------------------------------------------------------------
 
     def _remove(self) -> None:
-        gone: list[str] = []
         for edit in self._all("remove_vertex_keep_connections", "remove_vertex_and_connections"):
             name = self.source.resolve(edit["name"])
-            if name in gone:
-                msg = f"Vertex '{name}' is removed twice. Remove it once, with or without its connections."
-                raise ValueError(msg)
-            gone.append(name)
-            del self.vertices[name]
+            self._drop(name)
             if edit["edit"] == "remove_vertex_and_connections":
                 self._disconnect(name)
         for edit in self._all("remove_layers_from_output"):
-            n = edit["n"]
-            if not 0 < n < len(self.source.vertices):
-                length = len(self.source.vertices)
+            n, length = edit["n"], len(self.source.vertices)
+            if not 0 < n < length:
                 msg = f"A chain of {length} layers cannot lose {n}. Give 1 to {length - 1}."
                 raise ValueError(msg)
             for index in range(-n, 0):
-                del self.vertices[self.source.resolve(index)]
-            self.outputs = []
+                self._drop(self.source.resolve(index))
+
+    def _drop(self, name: str) -> None:
+        if name not in self.vertices:
+            msg = f"Vertex '{name}' is removed twice. Remove it once, with or without its connections."
+            raise ValueError(msg)
+        del self.vertices[name]
 
     def _disconnect(self, name: str) -> None:
         self.outputs = [other for other in self.outputs if other != name]
@@ -278,73 +285,110 @@ class _Draft:
                 self.vertices[reader] = replace(vertex, inputs=tuple(other for other in vertex.inputs if other != name))
 
     def _add(self) -> None:
-        chain_grew = False
         for edit in self._all("add_layer", "add_vertex"):
             name, what = edit["name"], edit.get("layer", edit.get("vertex"))
-            if name in self.vertices:
-                msg = f"There is already a vertex '{name}'. Remove it first, or choose another name."
-                raise ValueError(msg)
-            inputs = edit["inputs"] or [self._end_of_chain(name)]
-            chain_grew = chain_grew or not edit["inputs"]
+            inputs = [self._spelled(other) for other in edit["inputs"]] or [self._end_of_chain(name)]
             if len(inputs) > 1 and isinstance(what, LayerDescription):
-                self.vertices[f"{name}_merge"] = (Merge(), tuple(inputs))
+                self._insert(f"{name}_merge", Merge(), inputs)
                 inputs = [f"{name}_merge"]
-            self.vertices[name] = (what, tuple(inputs))
-        if chain_grew and self._last("set_outputs", "names") is None:
-            self.outputs = [self._end_of_chain("the end")]
-        if not self.outputs and self._all("remove_layers_from_output"):
-            self.outputs = [self._end_of_chain("the end")]
+            self._insert(name, what, inputs)
         new = {name: vertex for name, vertex in self.vertices.items() if not isinstance(vertex, Vertex)}
-        resolved = {name: (what, tuple(self._name(other) for other in reads)) for name, (what, reads) in new.items()}
+        for _, inputs in new.values():
+            for other in inputs:
+                self._check_exists(other)
         kept = {name: vertex for name, vertex in self.vertices.items() if name not in new}
-        self.vertices = {**kept, **dict(sorted(resolved.items()))}
+        self.vertices = {**kept, **dict(sorted(new.items()))}
+
+    def _insert(self, name: str, what: Description | nn.Module, inputs: Sequence[str]) -> None:
+        if "." in name:
+            msg = f"Vertex names are keys of state_dict and hold no dots: write '{self._spelled(name)}' for '{name}'."
+            raise ValueError(msg)
+        if name in self.vertices:
+            msg = f"There is already a vertex '{name}'. Remove it first, or choose another name."
+            raise ValueError(msg)
+        self.vertices[name] = (what, tuple(inputs))
+
+    def _set_outputs(self) -> None:
+        chosen = self._last("set_outputs", "names")
+        grown = any(not edit["inputs"] for edit in self._all("add_layer", "add_vertex"))
+        if chosen is not None:
+            self.outputs = [self._spelled(name) for name in chosen]
+            for name in self.outputs:
+                self._check_exists(name)
+        elif grown or self._all("remove_layers_from_output"):
+            ends = self._ends()
+            if len(ends) != 1:
+                msg = f"The edited network has several ends, {quoted(ends)}. Name its outputs: set_outputs(...)."
+                raise ValueError(msg)
+            self.outputs = ends
+
+    def _check_kept_connections(self) -> None:
+        for edit in self._all("remove_vertex_keep_connections"):
+            name = self.source.resolve(edit["name"])
+            readers = [other for other in self.vertices if name in self._reads(other)]
+            if name not in self.vertices and (readers or name in self.outputs):
+                who = f"{quoted(readers)} still read it" if readers else "it is still an output"
+                msg = (
+                    f"'{name}' was removed with its connections kept, and {who}. Add a vertex of that name: "
+                    f"add_layer('{name}', ...). Or cut the connections too: remove_vertex_and_connections('{name}')."
+                )
+                raise ValueError(msg)
+
+    def _ends(self) -> list[str]:
+        read = {other for name in self.vertices for other in self._reads(name)}
+        return [name for name in self.vertices if name not in read]
 
     def _end_of_chain(self, name: str) -> str:
-        read = {other for vertex in self.vertices.values() for other in _inputs(vertex)}
-        ends = [other for other in self.vertices if other not in read]
+        ends = self._ends()
         if len(ends) != 1:
             msg = f"'{name}' has no inputs, which needs a chain with one end; found {quoted(ends)}. Name its inputs."
             raise ValueError(msg)
         return ends[0]
 
-    def _name(self, name: Name) -> str:
-        """Resolve a name on the edited graph, network inputs included."""
-        if isinstance(name, int):
-            names = list(self.vertices)
-            self.source.resolve(0)  # raises when this is no chain
-            if not -len(names) <= name < len(names):
-                msg = f"Index {name} is outside the edited chain of {len(names)} layers."
-                raise KeyError(msg)
-            return names[name]
-        for candidate in (name, name.replace(".", "_")):
-            if candidate in self.vertices or candidate in self.inputs:
-                return candidate
-        msg = (
-            f"The edited network has no vertex '{name}'.{near_misses(name, [*self.vertices, *self.inputs])} "
-            "See list(net.vertices) for the names it starts from."
-        )
-        raise KeyError(msg)
+    def _spelled(self, name: Name) -> str:
+        """Return a name as the graph spells it; an index counts the layers of the original."""
+        return self.source.resolve(name) if isinstance(name, int) else name.replace(".", "_")
+
+    def _check_exists(self, name: str) -> None:
+        names = [*self.vertices, *self.inputs]
+        if name not in names:
+            why = " It was removed." if name in self.source.vertices else near_misses(name, names)
+            msg = (
+                f"The edited network has no vertex '{name}'.{why} See list(net.vertices) for the names it starts from."
+            )
+            raise UnknownVertexError(msg)
 
     def _reads(self, name: str) -> tuple[str, ...]:
         return _inputs(self.vertices[name])
 
     def _keeps_outputs(self) -> bool:
-        kept = all(isinstance(self.vertices.get(name), Vertex) and name not in self.redraw for name in self.outputs)
-        return kept and tuple(self.outputs) == self.source.outputs
+        """Say whether the answers mean what they meant: the same outputs, from weights that were not replaced."""
+        todo = list(self.outputs)
+        while todo:
+            name = todo.pop()
+            vertex = self.vertices.get(name)
+            if name in self.redraw or not isinstance(vertex, Vertex):
+                return False
+            if is_transparent(vertex.module):
+                todo.extend(other for other in vertex.inputs if other not in self.inputs)
+        return tuple(self.outputs) == self.source.outputs
 
     # -- widths -------------------------------------------------------------------------------------------------
 
     def _mark_redraws(self) -> None:
         for edit in self._all("n_out_replace", "n_in_replace"):
-            name = self._existing_layer(edit["name"], edit["edit"])
+            kind, scheme = edit["edit"], edit["weight_init"]
+            name = self._existing_layer(edit["name"], kind)
             mark = self.redraw.setdefault(name, _Redraw())
-            key = "n_out" if edit["edit"] == "n_out_replace" else "n_in"
+            key = kind.removesuffix("_replace")
             if getattr(mark, key) is not None:
-                msg = f"{edit['edit']} was called twice for '{name}'. Call it once."
+                msg = f"{kind} was called twice for '{name}'. Call it once."
+                raise ValueError(msg)
+            if None not in (scheme, mark.weight_init) and scheme != mark.weight_init:
+                msg = f"'{name}' would be drawn by {mark.weight_init!r} and by {scheme!r}. Give one weight_init."
                 raise ValueError(msg)
             setattr(mark, key, edit[key])
-            if edit["weight_init"] is not None or not mark.own_scheme:
-                mark.weight_init, mark.own_scheme = edit["weight_init"], True
+            mark.weight_init = mark.weight_init or scheme
         for edit in self._all("n_out_replace"):
             self._mark_readers(self.source.resolve(edit["name"]), edit["next_weight_init"])
 
@@ -355,40 +399,52 @@ class _Draft:
             what = "is removed in the same build" if vertex is None else "is new: give its width in its description"
             msg = f"{edit}('{name}', ...) changes a layer of the original, and '{name}' {what}."
             raise ValueError(msg)
-        if not is_weight_layer(vertex.module):
-            layers = [other for other, v in self.source.vertices.items() if is_weight_layer(v.module)]
+        if not self._is_single_layer(vertex.module):
+            layers = [other for other, v in self.source.vertices.items() if self._is_single_layer(v.module)]
             msg = (
-                f"'{name}' is a {type(vertex.module).__name__}, not a single layer with a width. Layers that have one: "
-                f"{quoted(layers[-6:])}{' (the last six)' if len(layers) > 6 else ''}. A block can be opened by "
-                "importing with granularity='layer'."
+                f"'{name}' is a {type(vertex.module).__name__}, not a single layer with a width of its own. Layers "
+                f"that have one: {quoted(layers[-6:])}{' (the last six)' if len(layers) > 6 else ''}. A block can be "
+                "opened by importing with granularity='layer'."
+            )
+            raise ValueError(msg)
+        if edit == "n_out_replace" and is_depthwise(vertex.module):
+            msg = (
+                f"'{name}' is a depthwise convolution: it has as many channels as it reads. Change what it reads, "
+                f"{quoted(vertex.inputs)}."
             )
             raise ValueError(msg)
         return name
 
+    def _is_single_layer(self, module: nn.Module) -> bool:
+        """Say whether a module is one linear or convolutional layer that no other vertex shares."""
+        return isinstance(module, WEIGHT_LAYERS) and all(self.uses[id(weight)] == 1 for weight in module.parameters())
+
     def _mark_readers(self, name: str, weight_init: Any) -> None:
+        """Mark every layer that the new width of a vertex reaches."""
         for reader, vertex in self.vertices.items():
             if name not in _inputs(vertex):
                 continue
-            if not isinstance(vertex, Vertex):
-                continue  # new vertices take their size from what they read
-            if len(vertex.inputs) > 1 or not (is_weight_layer(vertex.module) or is_transparent(vertex.module)):
+            if not isinstance(vertex, Vertex):  # takes its size from what it reads
+                if len(vertex[1]) == 1 and not isinstance(vertex[0], (LayerDescription, nn.Module)):
+                    self._mark_readers(reader, weight_init)
+                continue
+            single = self._is_single_layer(vertex.module)
+            passes = is_transparent(vertex.module) or (single and is_depthwise(vertex.module))
+            if len(vertex.inputs) > 1 or not (single or passes):
                 msg = (
                     f"The new width reaches '{reader}' ({type(vertex.module).__name__}), which also depends on other "
                     "widths. Remove it and what it feeds with remove_vertex_and_connections, and add new vertices."
                 )
                 raise ValueError(msg)
-            if isinstance(vertex.module, NORMS) or is_depthwise(vertex.module):
-                self.redraw.setdefault(reader, _Redraw())
-            if is_transparent(vertex.module):
-                self._mark_readers(reader, weight_init)
-            else:
+            if single or isinstance(vertex.module, NORMS):
                 mark = self.redraw.setdefault(reader, _Redraw())
-                if not mark.own_scheme:
-                    mark.weight_init = weight_init
+                mark.weight_init = mark.weight_init or weight_init
+            if passes:
+                self._mark_readers(reader, weight_init)
 
     # -- modules ------------------------------------------------------------------------------------------------
 
-    def _make_modules(self) -> dict[str, nn.Module]:
+    def _make_modules(self, seed: int) -> dict[str, nn.Module]:
         """Make or copy every module, in running order, inferring sizes from shapes alone."""
         order = Network(
             {name: Vertex(nn.Identity(), _inputs(vertex)) for name, vertex in self.vertices.items()},
@@ -396,13 +452,12 @@ class _Draft:
             self.outputs,
         ).vertices
         memo: dict[int, Any] = {}
-        base = self._base_seed()
         values = {name: torch.empty(1, *shape, device="meta") for name, shape in self.inputs.items()}
         modules = {}
         for name in order:
             arguments = [values[other] for other in self._reads(name)]
             try:
-                modules[name] = self._module(name, [tuple(v.shape[1:]) for v in arguments], memo, base)
+                modules[name] = self._module(name, [tuple(v.shape[1:]) for v in arguments], memo, seed)
                 values[name] = on_meta(modules[name], *arguments)
             except (RuntimeError, TypeError, ValueError) as error:
                 shapes = " and ".join(str(tuple(value.shape[1:])) for value in arguments)
@@ -415,12 +470,14 @@ class _Draft:
         if name in self.redraw:
             return self._redrawn(name, vertex.module, shapes[0], generator_for(seed, name))
         if isinstance(vertex, Vertex):
-            return _copied(vertex.module, memo)
+            copied = _copied(vertex.module, memo)
+            return as_layer(copied) if self._is_single_layer(vertex.module) else copied
         what = vertex[0]
         if not isinstance(what, Description):
-            return copy.deepcopy(what)
+            copied = copy.deepcopy(what)
+            return as_layer(copied) if isinstance(what, WEIGHT_LAYERS) else copied
         if isinstance(what, LayerDescription):
-            what = self._with_defaults(what)
+            what = self._with_defaults(name, what)
             module = what.make(*shapes)
             given = what.given()
             draw_weights(module, given.get("weight_init"), given.get("bias_init"), generator_for(seed, name))
@@ -435,15 +492,15 @@ class _Draft:
         if mark.n_in not in (None, found):
             msg = f"n_in_replace gives it {mark.n_in} inputs, but what it reads has {found}."
             raise ValueError(msg)
-        layer = resized(_copied(module, {}), found, mark.n_out)
+        layer = resized(as_layer(_copied(module, {})), found, found if is_depthwise(module) else mark.n_out)
         given = self.configuration.given()
         draw_weights(layer, mark.weight_init or given.get("weight_init"), given.get("bias_init"), generator)
         return layer
 
-    def _with_defaults(self, description: LayerDescription) -> LayerDescription:
-        """Fill what a new layer leaves open from the configuration."""
-        own = description.given()
-        defaults = {name: value for name, value in self.configuration.given().items() if name not in own}
+    def _with_defaults(self, name: str, description: LayerDescription) -> LayerDescription:
+        """Fill what a new layer leaves open from the configuration, but no activation on an output."""
+        settled = description.given().keys() | ({"activation"} if name in self.outputs else set())
+        defaults = {option: value for option, value in self.configuration.given().items() if option not in settled}
         return replace(description, **defaults)
 
     def _base_seed(self) -> int:
@@ -463,11 +520,11 @@ class _Draft:
     def _freeze(self, net: Network) -> None:
         boundary = self._last("set_feature_extractor", "names")
         if boundary is not None:
-            net.freeze(*boundary)
+            net.freeze(*map(self._spelled, boundary))
             return
         marks = {}
         for name in net.vertices:
-            old = self.source._frozen.get(name) if isinstance(self.vertices[name], Vertex) else None
+            old = self.frozen_before.get(name) if isinstance(self.vertices[name], Vertex) else None
             if old is not None and name not in self.redraw:
                 marks[name] = old
         closed = {
@@ -507,16 +564,17 @@ class _Draft:
         old = self.source._landmarks
         if old is None:
             return None
-        kept = {
-            f.name: getattr(old, f.name) if getattr(old, f.name) in self.vertices else None for f in fields(Landmarks)
-        }
-        return Landmarks(**{**kept, "head": kept["head"] or self.outputs[0]})
+        kept = {f.name: name for f in fields(Landmarks) if (name := getattr(old, f.name)) in self.vertices}
+        head = kept.get("head", self.outputs[0])
+        if "penultimate" not in kept or head != old.head:
+            kept["penultimate"] = self._reads(head)[0]
+        return Landmarks(**{**dict.fromkeys(f.name for f in fields(Landmarks)), **kept, "head": head})
 
-    def _recipe(self) -> dict[str, Any] | None:
-        if self.source.recipe is None:
-            return None
-        edits = [*self.source.recipe["edits"], [_plain(edit) for edit in self.edits]]
-        return {**self.source.recipe, "edits": edits}
+    def _recipe(self) -> dict[str, Any]:
+        recipe = self.source.recipe or {"source": {"module": "a network built by hand"}, "edits": []}
+        before = {"edit": "frozen_before", "marks": dict(self.frozen_before)}
+        edits = [_plain(edit) for edit in self.edits if edit["edit"] != "frozen_before"]
+        return {**recipe, "edits": [*recipe["edits"], [before, *edits]]}
 
 
 def _inputs(vertex: Vertex | tuple[Any, tuple[str, ...]]) -> tuple[str, ...]:
@@ -524,11 +582,19 @@ def _inputs(vertex: Vertex | tuple[Any, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Copy a module; its weights share memory with the original's until one of the two is changed."""
+    """Copy a module; vertices that share weights share them in the copy too."""
     for tensor in [*module.parameters(), *module.buffers()]:
         if id(tensor) not in memo:
-            copied = torch._lazy_clone(tensor.detach())
+            copied = _copied_tensor(tensor.detach())
             memo[id(tensor)] = (
                 nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
             )
     return copy.deepcopy(module, memo)
+
+
+def _copied_tensor(tensor: Tensor) -> Tensor:
+    """Copy a tensor; where torch can do that safely, memory is copied only when one of the two is written to."""
+    # not on other devices, where optimizers write past the copy-on-write mark, and not in memory that is not torch's
+    # own (files, NumPy, torch.load, other processes), which cannot carry the mark: writing there would crash
+    lazily = tensor.device.type == "cpu" and tensor.untyped_storage().resizable() and not tensor.is_shared()
+    return torch._lazy_clone(tensor) if lazily else tensor.clone()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,9 +51,7 @@ class TransferLearningHelper:
 
     def __init__(self, network: Network, *boundary: str | int) -> None:
         if boundary:
-            names = [network.resolve(name) for name in boundary]
-            network.unfreeze()
-            network.freeze(*names)
+            network._set_frozen(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
         self.frozen_network, self.unfrozen_network = network.split()
 
@@ -83,12 +84,16 @@ class TransferLearningHelper:
         if isinstance(data, (Tensor, Mapping)):
             return self._boundary(data, dtype, single=len(self.unfrozen_network.inputs) == 1)
         data = as_data(data, self.network)
-        spec = self._spec(data, dtype)
-        if to is not None:
-            return FeatureStore.fill(
-                to, spec, lambda rows: self._rows(data, rows, batch_size, dtype), progress=progress
+        if isinstance(data.labels, Mapping):
+            msg = (
+                "Features hold one label for each row. For several outputs featurize the inputs alone, and give "
+                "fit_featurized the labels: helper.fit_featurized((helper.featurize(x), labels))."
             )
-        return self._in_memory(data, spec, batch_size, dtype, progress=progress)
+            raise TypeError(msg)
+        if to is None:
+            return self._in_memory(data, batch_size, dtype, progress=progress)
+        compute = partial(self._rows, data, batch_size=batch_size, dtype=dtype)
+        return FeatureStore.fill(to, self._spec(data, dtype), compute, progress=progress)
 
     def fit_featurized(
         self,
@@ -111,36 +116,37 @@ class TransferLearningHelper:
     def output_from_featurized(self, batch: Tensor | Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the network's answer for a batch of boundary tensors."""
         with torch.no_grad():
-            return self.unfrozen_network(batch)
+            return self.unfrozen_network(self._moved(batch))
 
     # -- featurizing --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _boundary(self, x: Any, dtype: torch.dtype, *, single: bool = False) -> Any:
-        where = next(self.network.parameters()).device
-        x = {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
-        answers = self.frozen_network(x)
+        answers = self.frozen_network(self._moved(x))
         answers = answers if isinstance(answers, tuple) else (answers,)
         named = {name: value.to(dtype) for name, value in zip(self.unfrozen_network.inputs, answers, strict=True)}
         return next(iter(named.values())) if single else named
 
-    def _rows(self, data: Any, rows: range, batch_size: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    def _rows(self, data: Any, rows: range, *, batch_size: int, dtype: torch.dtype) -> dict[str, Tensor]:
         batches = data.batches(batch_size, torch.tensor(rows))
         parts = [self._boundary(x, dtype) for x, _ in batches]
         return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
-    def _in_memory(
-        self, data: Any, spec: StoreSpec, batch_size: int, dtype: torch.dtype, *, progress: bool
-    ) -> Features:
+    def _moved(self, x: Any) -> Any:
+        where = next(self.network.parameters()).device
+        return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
+
+    def _in_memory(self, data: Any, batch_size: int, dtype: torch.dtype, *, progress: bool) -> Features:
         from tqdm.auto import tqdm
 
         starts = tqdm(range(0, len(data), batch_size), "featurize", unit="batch", disable=not progress, leave=False)
-        tensors = {name: torch.empty(len(data), *shape, dtype=dtype) for name, shape in spec.shapes.items()}
+        shapes = self.unfrozen_network.input_shapes
+        tensors = {name: torch.empty(len(data), *shape, dtype=dtype) for name, shape in shapes.items()}
         for start in starts:
             rows = range(start, min(start + batch_size, len(data)))
-            for name, value in self._rows(data, rows, batch_size, dtype).items():
+            for name, value in self._rows(data, rows, batch_size=batch_size, dtype=dtype).items():
                 tensors[name][start : rows.stop] = value
-        return Features(tensors, data.labels, data.classes)
+        return Features(tensors, data.labels, _classes(data))
 
     def _spec(self, data: Any, dtype: torch.dtype) -> StoreSpec:
         preprocessing = getattr(self.network, "preprocessing", None)
@@ -149,10 +155,10 @@ class TransferLearningHelper:
             "graph": {name: _described(vertex) for name, vertex in self.frozen_network.vertices.items()},
             "weights": {name: _digest(value) for name, value in self.frozen_network.state_dict().items()},
             "preprocessing": preprocessing.to_dict() if preprocessing else {},
-            "pixels": data.decoding if hasattr(data, "decoding") else {},
+            "pixels": asdict(data.geometry) if hasattr(data, "geometry") else {},
         }
         shapes = self.unfrozen_network.input_shapes
-        return StoreSpec(key, shapes, dtype, data.classes, data.labels, _fingerprints(data))
+        return StoreSpec(key, shapes, dtype, _classes(data), data.labels, _fingerprints(data))
 
 
 def _described(vertex: Any) -> dict[str, Any]:
@@ -167,13 +173,24 @@ def _digest(value: Tensor) -> str:
 
 
 def _fingerprints(data: Any) -> list[dict[str, Any]]:
-    """Tell each image from others by its bytes: files by their content, tensors by their values."""
-    if hasattr(data, "fingerprints"):
-        return data.fingerprints()
+    """Tell each row from others: pictures by the bytes of their files, tensors by their values."""
+    if hasattr(data, "paths"):
+        return [_fingerprint(path) for path in data.paths]
     return [
         {"sha256": hashlib.sha256(b"".join(_digest(value[0]).encode() for value in _values(x))).hexdigest()}
         for x, _ in data.batches(1)
     ]
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    name = f"{path.parent.name}/{path.name}"
+    return {"path": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _classes(data: Any) -> tuple[str, ...]:
+    """Return the class names; a tuple of tensors has none, so its classes are numbered."""
+    return tuple(data.classes) or tuple(map(str, range(int(data.labels.max()) + 1)))
 
 
 def _values(x: Any) -> list[Tensor]:

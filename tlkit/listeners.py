@@ -66,14 +66,20 @@ class EarlyStopping(Listener):
     def __init__(self, data: Any, patience: int = 3) -> None:
         self.data = data
         self.patience = patience
+        self._forget(None)
+
+    def _forget(self, network: Any) -> None:
         self.best_accuracy = -1.0
         self.best_epoch = 0
         self._best: dict[str, Any] = {}
         self._epoch = 0
+        self._network = network
 
     def epoch_done(self, training: Training) -> None:
         from tlkit.training import trainable_state
 
+        if self._network is not training.network:
+            self._forget(training.network)
         self._epoch += 1
         accuracy = _note_accuracy(training, self.data)
         if accuracy > self.best_accuracy:
@@ -83,7 +89,7 @@ class EarlyStopping(Listener):
             training.stop(f"no improvement for {self.patience} epochs; best was epoch {self.best_epoch}")
 
     def training_done(self, training: Training) -> None:
-        if self._best:
+        if self._network is training.network:
             training.network.load_state_dict(self._best, strict=False)
 
 

@@ -77,14 +77,11 @@ class Optimizers:
                 if settings.l2:
                     penalty = penalty + settings.l2 / 2 * weight.square().sum()
                     weight.grad.add_(weight, alpha=settings.l2)
-        rates = {updater: optimizer.param_groups[0]["lr"] for updater, optimizer in self.by_updater.items()}
+                if settings.weight_decay:
+                    rate = self.by_updater[settings.updater or DEFAULT_UPDATER].param_groups[0]["lr"]
+                    weight.mul_(1 - rate * settings.weight_decay)
         for optimizer in self.by_updater.values():
             optimizer.step()
-        for settings, parameters in self.layers:
-            if settings.weight_decay:
-                rate = rates[settings.updater or DEFAULT_UPDATER]
-                for weight in _weights(parameters):
-                    weight.mul_(1 - rate * settings.weight_decay)
         return penalty
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from tlkit.builder import TransferLearning
 from tlkit.graph import Network
@@ -26,12 +26,14 @@ def save(net: Network, path: str | os.PathLike[str]) -> Path:
     """Write a network to one file; an older file at `path` is replaced as a whole or not at all.
 
     The file holds the weights by vertex name, where the structure came from and how it was edited, the frozen marks,
-    class names, preprocessing and seed.
+    class names, preprocessing, seed and epochs seen; not the updaters' state.
 
     Raises
     ------
     ValueError
         When a vertex was added as a module object, whose structure plain data cannot describe.
+    OSError
+        When the file cannot be written; an older one is still there.
     """
     path = Path(path)
     recipe = net.recipe or {"source": {"module": "a network built by hand"}, "edits": []}
@@ -49,8 +51,11 @@ def save(net: Network, path: str | os.PathLike[str]) -> Path:
         "classes": list(net.classes),
         "preprocessing": net.preprocessing.to_dict() if net.preprocessing else None,
         "seed": net.seed,
+        "epochs_seen": net.epochs_seen,
     }
-    _publish(to_bytes(_unshared(net.state_dict()), {"tlkit": json.dumps(header)}), path)
+    values = net.state_dict(keep_vars=True)
+    weights = {name: values[name].detach().contiguous() for name in dict.fromkeys(_owners(values).values())}
+    _publish(weights, {"tlkit": json.dumps(header)}, path)
     return path
 
 
@@ -62,7 +67,8 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
     path : path
         The file.
     source : Network, optional
-        The network that the saved one was built from; needed only when that was the reader's own module.
+        The network that the saved one was built from; needed only when that was the reader's own module. It is left
+        alone, and only its structure matters.
     frozen : bool
         Whether to bring back the frozen marks; False gives a wholly trainable network, as DL4J documents it.
 
@@ -72,72 +78,86 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
         When there is no such file, or it is damaged or of another kind.
     """
     path = Path(path)
-    header, state = _read(path)
-    # first on shapes alone, so that the weights are in memory once
-    with torch.device("meta"):
-        net = _rebuild(header, source, path)
-    if any(name not in state for name, value in net.named_buffers() if value.is_meta):
-        net = _rebuild(header, source, path)
-    missing, unexpected = net.load_state_dict(state, strict=False, assign=True)
-    aliases = set(net.state_dict()) - set(_unshared(net.state_dict()))
-    if unexpected or set(missing) - aliases - {name for name in missing if not _is_meta(net, name)}:
-        msg = (
-            f"{path} does not fit the network it describes: missing {sorted(missing)}, unexpected {sorted(unexpected)}."
-        )
-        raise ValueError(msg)
+    header, weights = _read(path)
+    net = _rebuild(header, source, path, "meta")  # on shapes alone, so that the weights are in memory once
+    if any(value.is_meta and name not in weights for name, value in net.named_buffers()):
+        net = _rebuild(header, source, path, "cpu")  # buffers that no file holds need their computed values
+    _fill(net, weights, path)
     net.classes = tuple(header["classes"])
     net.preprocessing = Preprocessing.from_dict(header["preprocessing"]) if header["preprocessing"] else None
-    net.seed = header["seed"]
+    net.seed, net.epochs_seen = header["seed"], header["epochs_seen"]
+    net.recipe = header["recipe"]
     net._set_frozen(header["frozen"] if frozen else {})
     return net.eval()
 
 
-def _rebuild(header: dict[str, Any], source: Network | None, path: Path) -> Network:
+def _rebuild(header: dict[str, Any], source: Network | None, path: Path, device: str) -> Network:
     from tlkit import zoo
 
     recipe = header["recipe"]
-    if source is None:
-        if "zoo" not in recipe["source"]:
+    with torch.device(device):
+        if source is not None:
+            source = TransferLearning(source).build().to(device)
+        elif "zoo" in recipe["source"]:
+            source = zoo.load(recipe["source"]["zoo"], weights=None, granularity=recipe["source"]["granularity"])
+        else:
             msg = (
                 f"{path} was built from {recipe['source']['module']}, which the file cannot rebuild. Give the network "
                 "it started from: tl.load(path, source=tl.Network.from_module(module))."
             )
             raise ValueError(msg)
-        source = zoo.load(recipe["source"]["zoo"], weights=None, granularity=recipe["source"]["granularity"])
-    for edits in recipe["edits"]:
-        source = TransferLearning.replay(source, edits)
+        for edits in recipe["edits"]:
+            source = TransferLearning.replay(source, edits)
     return source
 
 
-def _is_meta(net: Network, name: str) -> bool:
-    return net.state_dict()[name].is_meta
-
-
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors, each weight once even if several vertices share it."""
-    owners: dict[tuple[Any, ...], str] = {}
-    for name, value in state.items():
-        key = (id(value),) if value.is_meta else (value.data_ptr(), value.shape, value.stride())
-        owners.setdefault(key if value.numel() else (name,), name)
-    return {name: state[name].contiguous() for name in owners.values()}
-
-
-def _publish(data: bytes, path: Path) -> None:
-    """Put bytes in place of a file at once: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+def _fill(net: Network, weights: dict[str, Tensor], path: Path) -> None:
+    """Put weights in place of the network's own, each once even if several vertices share it."""
+    values = net.state_dict(keep_vars=True)
+    owners = _owners(values)
+    missing, unexpected = set(owners.values()) - set(weights), set(weights) - set(owners.values())
+    if missing or unexpected:
+        msg = (
+            f"{path} does not fit the network it describes: missing {sorted(missing)}, unexpected {sorted(unexpected)}."
+        )
+        raise ValueError(msg)
+    ready = {
+        name: nn.Parameter(value, requires_grad=False) if isinstance(values[name], nn.Parameter) else value
+        for name, value in weights.items()
+    }
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        net.load_state_dict({name: ready[owner] for name, owner in owners.items()}, assign=True)
+    except RuntimeError as error:
+        msg = f"{path} does not fit the network it describes: {error}"
+        raise ValueError(msg) from error
+
+
+def _owners(values: dict[str, Tensor]) -> dict[str, str]:
+    """Return for each name the first one of the same weight."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(value), name) for name, value in values.items()}
+
+
+def _publish(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
+    if path.is_dir():
+        msg = f"{path} is a folder. Give the name of a file in it, such as {path / 'network.tlk'}."
+        raise IsADirectoryError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # of any new file here; safetensors would make one that only its owner reads
+        save_file(weights, temporary, metadata)
+        temporary.chmod(mode)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)
+    except SafetensorError as error:
+        msg = f"{path} cannot be written: {error}. An older file of this name is still there."
+        raise OSError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -147,7 +167,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # copies: the file can then be replaced while the network lives
+            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         msg = f"{path} is damaged or no file of tl.save: {error}."
         raise ValueError(msg) from error
@@ -158,4 +179,4 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if header["format"] > FORMAT:
         msg = f"{path} has format {header['format']}; this version of tlkit reads up to {FORMAT}. Update tlkit."
         raise ValueError(msg)
-    return header, state
+    return header, weights

@@ -70,7 +70,7 @@ class Options:
     l1, l2 : float
         Penalties on the weights (not on biases), added to the gradient.
     weight_decay : float
-        Share of each weight, times the learning rate, taken off after each step.
+        Share of each weight, times the learning rate, taken off with each step.
     gradient_normalization : str
         One of `GRADIENT_NORMALIZATIONS`.
     gradient_normalization_threshold : float
@@ -87,6 +87,17 @@ class Options:
     weight_decay: float | None = field(default=UNSET)
     gradient_normalization: str | None = field(default=UNSET)
     gradient_normalization_threshold: float | None = field(default=UNSET)
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Options:
+        """Answer an option that does not exist with the ones that do."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                rate = " The learning rate lives in the updater: updater=tl.Adam(lr=1e-3)."
+                hint = rate if name in ("lr", "learning_rate") else near_misses(name, known)
+                msg = f"{cls.__name__} has no option '{name}'.{hint} The options are {', '.join(known)}."
+                raise TypeError(msg)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if _given(self.updater):

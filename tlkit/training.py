@@ -72,6 +72,11 @@ class Training:
         self.iteration = 0
         self.loss = float("nan")
 
+    @property
+    def ended(self) -> bool:
+        """Whether no batch follows."""
+        return bool(self.history.stopped) or self.iteration >= self.total
+
     def stop(self, reason: str) -> None:
         """End training after this batch."""
         self.history.stopped = reason
@@ -119,12 +124,13 @@ def fit(
     Raises
     ------
     ValueError
-        When everything is frozen, an output has no loss, or the data don't fit the network's inputs.
+        When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs.
     """
     data = as_data(data, net)
     _check_trainable(net)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
+    _check_labels(net, data.labels)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
+        if value is not None and value < 1:
             msg = f"{name} must be at least 1, got {value}."
             raise ValueError(msg)
     per_epoch = -(-len(data) // batch_size)
@@ -141,12 +147,16 @@ def fit(
                     losses.append(_step(training, *batch))
                     training.history.examples += len(_values(batch[1])[0])
                     _report(training, losses, bar, listeners)
-                    if training.history.stopped or training.iteration == total:
+                    if training.ended:
                         break
-                else:
+                if training.iteration % per_epoch == 0 and not training.history.stopped:
+                    training.epoch += 1
                     _tell(listeners, "epoch_done", training)
-                if training.history.stopped or training.iteration == total:
+                if training.ended:
                     break
+    except KeyboardInterrupt:
+        training.stop("interrupted")
+        raise
     finally:
         training.history.losses = [float(loss) for loss in losses]
         training.history.seconds = time.perf_counter() - start
@@ -176,14 +186,20 @@ def device(name: str = "auto") -> torch.device:
 
     Raises
     ------
+    ValueError
+        When there is no such kind of device.
     RuntimeError
         When the device asked for is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(name)
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(chosen.type, lambda: True)
-    if not there():
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        msg = f"'{name}' is no device. Use 'auto', 'cpu', 'cuda' ('cuda:1' is the second GPU) or 'mps'."
+        raise ValueError(msg) from error
+    count = {"cuda": torch.cuda.device_count, "mps": torch.backends.mps.is_available}.get(chosen.type, lambda: 1)()
+    if (chosen.index or 0) >= count:
         msg = f"DEVICE='{name}' was asked for, but this machine has no such device. Use 'auto' or 'cpu'."
         raise RuntimeError(msg)
     return chosen
@@ -191,9 +207,13 @@ def device(name: str = "auto") -> torch.device:
 
 def as_data(data: Any, net: Network) -> Any:
     """Return data with batches that fit the network's inputs."""
-    if isinstance(data, tuple):
+    if isinstance(data, tuple) and len(data) == 2:
         x, y = data
         data = _Tensors(dict(x) if isinstance(x, Mapping) else {net.inputs[0]: x}, y)
+    if not hasattr(data, "batches"):
+        hint = " Pass its .train or its .test." if hasattr(data, "train") else ""
+        msg = f"Expected images, features or a tuple of tensors (x, y), got {type(data).__name__}.{hint}"
+        raise TypeError(msg)
     names = getattr(data, "names", net.inputs[:1])
     if set(names) != set(net.inputs):
         msg = (
@@ -214,7 +234,7 @@ class _Tensors:
 
     def __init__(self, tensors: dict[str, Tensor], labels: Any) -> None:
         self.tensors = tensors
-        self.labels = labels
+        self.labels = labels if isinstance(labels, Mapping) else torch.as_tensor(labels)
         counts = [len(value) for value in [*tensors.values(), *_values(labels)]]
         if len(set(counts)) > 1:
             msg = f"The tensors must have one row for each example, got {counts} rows."
@@ -257,6 +277,27 @@ def _check_trainable(net: Network) -> None:
             raise ValueError(msg)
 
 
+def _check_labels(net: Network, labels: Any) -> None:
+    if isinstance(labels, Mapping) and set(labels) != set(net.outputs):
+        msg = f"The network answers with {quoted(net.outputs)}, the labels are for {quoted(labels)}."
+        raise ValueError(msg)
+    for name in net.outputs:
+        module = net.vertices[name].module
+        of_output = labels[name] if isinstance(labels, Mapping) else labels
+        if getattr(module, "loss", None) == "negative_log_likelihood" and of_output.ndim == 1:
+            _check_class_numbers(name, of_output, module.out_features)
+
+
+def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if not 0 <= low <= high < classes:
+        msg = (
+            f"The output '{name}' tells {classes} classes apart, numbered from 0 to {classes - 1}; the labels go from "
+            f"{low} to {high}. Give it one unit for each class."
+        )
+        raise ValueError(msg)
+
+
 def _n_answers(net: Network) -> int:
     return net.output_shapes()[net.outputs[0]][0]
 
@@ -288,11 +329,19 @@ def _step(training: Training, x: Any, labels: Any) -> Tensor:
     optimizers = training.optimizers
     optimizers.zero_grad()
     loss = compute_loss(training.network, x, labels)
+    if where.type == "cpu" and _is_lost(training, loss):
+        return loss.detach()
     loss.backward()
-    loss = loss.detach() + optimizers.step()
-    if where.type != "cuda" and not torch.isfinite(loss):
-        training.stop(f"the loss is {float(loss)}; try a smaller learning rate")
-    return loss
+    return loss.detach() + optimizers.step()
+
+
+def _is_lost(training: Training, loss: Tensor) -> bool:
+    """Stop where no step leads anywhere; asking a GPU for the loss makes it wait, so that is done now and then."""
+    if not torch.isfinite(loss):
+        training.stop(
+            f"the loss is {float(loss.detach())}; try a smaller learning rate, and look for such values in the data"
+        )
+    return bool(training.history.stopped)
 
 
 def _moved(value: Any, where: torch.device) -> Any:
@@ -306,8 +355,10 @@ def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequ
     bar.update()
     if training.iteration % 10 == 1 or training.iteration == training.total:
         bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
-    if listeners:
+        _is_lost(training, losses[-1])
+    if listeners and not training.history.stopped:
         training.loss = float(losses[-1])
+        training.history.losses.append(training.loss)
         _tell(listeners, "iteration_done", training)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from tlkit.errors import near_misses
 from tlkit.settings import Options
 
 __all__ = ["FineTuneConfiguration"]
@@ -37,18 +36,7 @@ class FineTuneConfiguration(Options):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> FineTuneConfiguration:
-        """Undo `to_dict`.
-
-        Raises
-        ------
-        ValueError
-            For an option that does not exist.
-        """
-        known = [f.name for f in fields(cls)]
-        for name in data:
-            if name not in known:
-                msg = f"There is no option '{name}'.{near_misses(name, known)} The options are {', '.join(known)}."
-                raise ValueError(msg)
+        """Undo `to_dict`."""
         return cls(**data)
 
     def to_json(self) -> str:

@@ -35,6 +35,10 @@ class Updater:
     optimizer: ClassVar[str] = ""
     fixed: ClassVar[dict[str, Any]] = {}
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # lists, as JSON has them, would make two equal updaters differ
+            object.__setattr__(self, name, _tuples(value))
+
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the `torch.optim` optimizer for some parameters."""
         return getattr(torch.optim, self.optimizer)(parameters, **self.options())
@@ -188,8 +192,7 @@ def _is_torch_optimizer(value: Any) -> bool:
 
 
 def _from_dict(data: dict[str, Any]) -> Updater:
-    options = {name: _tuples(value) for name, value in data.items() if name != "updater"}
-    return NAMED[data["updater"]](**options)
+    return NAMED[data["updater"]](**{name: value for name, value in data.items() if name != "updater"})
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,149 @@
+import pytest
+import torch
+from nets import blobs, classifier, furthest, moved, weights
+
+import tlkit as tl
+from tlkit.training import Training
+
+
+class Scripted(tl.EarlyStopping):
+    """Early stopping that is told the accuracies instead of measuring them, and notes the weights it saw."""
+
+    def __init__(self, accuracies, **options):
+        super().__init__(None, **options)
+        self.script = list(accuracies)
+        self.seen = []
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    def accuracy(training, data):
+        for listener in Scripted.alive:
+            listener.seen.append(weights(training.network))
+        return Scripted.alive[0].script.pop(0)
+
+    monkeypatch.setattr("tlkit.listeners._note_accuracy", accuracy)
+
+    def make(*accuracies, **options):
+        listener = Scripted(accuracies, **options)
+        Scripted.alive = [listener]
+        return listener
+
+    return make
+
+
+def fit(net, *listeners, epochs=1, **options):
+    return tl.fit(net, blobs(), epochs, batch_size=8, listeners=listeners, progress=False, **options)
+
+
+# -- evaluating -----------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_every_notes_the_accuracy_where_it_was_asked_to_and_at_the_end():
+    history = fit(classifier(4, 3), tl.EvaluateEvery(2, blobs()), epochs=2, max_iterations=5)
+    assert [iteration for iteration, _ in history.evaluations] == [2, 4, 5]
+    assert all(0 <= accuracy <= 1 for _, accuracy in history.evaluations)
+
+
+def test_evaluate_every_measures_the_weights_of_that_moment():
+    net = classifier(4, 8, 3)
+    history = fit(net, tl.EvaluateEvery(3, blobs()), epochs=20)
+    assert history.evaluations[-1] == (60, tl.evaluate(net, blobs()).accuracy)
+    assert history.evaluations[0][1] < history.evaluations[-1][1]
+
+
+def test_evaluating_does_not_change_how_training_goes_on():
+    plain, watched = classifier(4, 16, 3, dropout=0.5), classifier(4, 16, 3, dropout=0.5)
+    fit(plain, epochs=2)
+    fit(watched, tl.EvaluateEvery(1, blobs()), epochs=2)
+    assert furthest(weights(plain), weights(watched)) == 0
+
+
+def test_evaluate_every_needs_a_distance():
+    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
+        tl.EvaluateEvery(0, blobs())
+
+
+# -- early stopping -------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_goes_back_to_the_best_epoch(scripted):
+    stopper = scripted(0.5, 0.9, 0.8, 0.7, patience=2)
+    net = classifier(4, 8, 3)
+    history = fit(net, stopper, epochs=10)
+    assert history.stopped == "no improvement for 2 epochs; best was epoch 2"
+    assert (stopper.best_epoch, stopper.best_accuracy) == (2, 0.9)
+    assert len(history.losses) == 4 * 3
+    assert furthest(weights(net), stopper.seen[1]) == 0
+    assert furthest(weights(net), stopper.seen[3]) > 0
+
+
+def test_the_last_epoch_counts_too(scripted):
+    stopper = scripted(0.5, 0.6, 0.9)
+    net = classifier(4, 8, 3)
+    fit(net, stopper, epochs=3)
+    assert (stopper.best_epoch, stopper.script) == (3, [])
+    assert furthest(weights(net), stopper.seen[2]) == 0
+
+
+def test_early_stopping_keeps_batch_norm_statistics_and_weights_together(scripted):
+    net = tl.TransferLearning(classifier(4, 8, 3)).add_vertex("norm", tl.BatchNorm(), "0")
+    net = net.add_layer("end", tl.Output(3, updater=tl.Sgd(0.1)), "norm").remove_vertex_and_connections("1")
+    net = net.set_outputs("end").build()
+    stopper = scripted(0.9, 0.1)
+    fit(net, stopper, epochs=2)
+    assert moved(net, stopper.seen[1]) == {"0", "norm", "end"}
+    assert furthest(weights(net), stopper.seen[0]) == 0
+
+
+def test_early_stopping_restores_when_training_is_interrupted(scripted):
+    class Interrupt(tl.Listener):
+        def iteration_done(self, training):
+            if training.iteration == 5:
+                raise KeyboardInterrupt
+
+    stopper = scripted(0.9)
+    net = classifier(4, 8, 3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, stopper, Interrupt(), epochs=3)
+    assert furthest(weights(net), stopper.seen[0]) == 0
+
+
+def test_early_stopping_that_saw_no_epoch_changes_nothing(scripted):
+    stopper = scripted()
+    net, same = classifier(4, 8, 3), classifier(4, 8, 3)
+    fit(net, stopper, max_iterations=2)
+    fit(same, max_iterations=2)
+    assert stopper.best_epoch == 0
+    assert furthest(weights(net), weights(same)) == 0
+
+
+def test_early_stopping_never_puts_one_networks_weights_into_another(scripted):
+    stopper = scripted(0.9, 0.5, 0.6)
+    fit(classifier(4, 8, 3), stopper, epochs=1)
+    other = classifier(4, 8, 3, updater=tl.Sgd(0.5))
+    fit(other, stopper, epochs=2)
+    assert (stopper.best_epoch, stopper.best_accuracy) == (2, 0.6)
+    assert furthest(weights(other), stopper.seen[2]) == 0
+    third = classifier(4, 8, 3)
+    before = weights(third)
+    stopper.training_done(Training(third, None, 1))
+    assert moved(third, before) == set()
+
+
+def test_early_stopping_on_real_data_ends_with_the_best_it_measured():
+    net = classifier(4, 8, 3, updater=tl.Sgd(0.5))
+    test = blobs(9)
+    stopper = tl.EarlyStopping(test, patience=2)
+    history = fit(net, stopper, epochs=15)
+    accuracies = [accuracy for _, accuracy in history.evaluations]
+    assert tl.evaluate(net, test).accuracy == max(accuracies) == stopper.best_accuracy
+    assert accuracies[stopper.best_epoch - 1] == max(accuracies)
+
+
+def test_frozen_weights_are_not_kept_a_second_time():
+    net = classifier(4, 8, 3).freeze("0")
+    stopper = tl.EarlyStopping(blobs())
+    fit(net, stopper, epochs=2)
+    assert {name.split(".")[0] for name in stopper._best} == {"1"}
+    assert torch.equal(stopper._best["1.weight"], net.vertices["1"].module.weight)
