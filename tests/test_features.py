@@ -139,6 +139,25 @@ def test_what_does_not_belong_together_is_refused(tensors, labels, text):
         Features(tensors, torch.tensor(labels), ["daisy", "roses"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_features_of_half_the_size_train_a_network_of_full_precision(dtype):
+    import tlkit as tl
+
+    body = tl.Network.from_module(torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU()), [torch.zeros(1, 4)])
+    tuning = tl.FineTuneConfiguration(updater=tl.Sgd(lr=0.1), seed=1)
+    edit = tl.TransferLearning(body).fine_tune_configuration(tuning).set_feature_extractor("0")
+    net = edit.add_layer("head", tl.Output(n_out=2)).build()
+    helper = tl.TransferLearningHelper(net)
+    data = (torch.rand(8, 4, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 2)
+    features = helper.featurize(data, dtype=dtype, progress=False)
+    assert features.dtype == dtype
+    expected = net(data[0])
+    assert torch.allclose(helper.output_from_featurized(features.tensors["0"]), expected, atol=1e-2)
+    history = helper.fit_featurized(features, epochs=5, progress=False)
+    assert history.losses[-1] < history.losses[0]
+    assert tl.evaluate(helper.unfrozen_network, features).probabilities.dtype == torch.float32
+
+
 def test_the_representation_is_short_and_stable():
     assert repr(make()) == "Features(10 rows of 'fc2' (4,), float32, 2 classes, 160 bytes)"
     assert repr(make_two(1)) == "Features(1 row of 'add' (2, 3), 'pool' (), float32, 3 classes, 28 bytes)"

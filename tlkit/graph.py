@@ -269,6 +269,8 @@ class Network(nn.Module):
         return {name: self._normalized(named[name]) for name in self.inputs}
 
     def _normalized(self, value: Tensor) -> Tensor:
+        if value.dtype in (torch.float16, torch.bfloat16):  # features kept at half their size
+            return value.to(next(self.parameters(), value).dtype)
         if value.dtype != torch.uint8:
             return value
         if self.preprocessing is None:
