@@ -108,9 +108,9 @@ def frames(picture: Picture, color: str) -> int:
 @pytest.mark.parametrize("name", ["grid", "curves", "losses", "confusion", "strip", "bars"])
 def test_a_picture_is_small_white_16_cm_wide_and_titled_with_its_message(pictures, name):
     picture = pictures[name]
-    image = Image.open(io.BytesIO(picture.png))
+    image = Image.open(io.BytesIO(picture.encoded[1]))
     assert image.width == 630
-    assert len(picture.png) < (150_000 if name == "grid" else 60_000)
+    assert len(picture.encoded[1]) < (100_000 if name == "grid" else 60_000)
     assert image.convert("RGB").getpixel((image.width - 1, 0)) == (255, 255, 255)
     title = " ".join(picture.figure.texts[0].get_text().split("\n"))
     assert picture.alt.startswith(title)
@@ -139,7 +139,7 @@ def test_a_notebook_gets_image_html_and_a_stable_text():
     picture = plots.bars({"a": 1}, 'The <b>title</b> says "it"')
     data, metadata = picture._repr_mimebundle_(include=None, exclude=None)
     assert set(data) == {"image/png", "text/html", "text/plain"}
-    assert base64.b64decode(data["image/png"]) == picture.png
+    assert base64.b64decode(data["image/png"]) == picture.encoded[1]
     assert metadata == {"image/png": {"alt": picture.alt}}
     assert data["text/plain"] == "Picture('Bars: a')"
 
@@ -160,16 +160,16 @@ def test_the_text_of_a_picture_holds_no_measured_numbers():
 
 
 def test_drawing_twice_gives_the_same_bytes(evaluation):
-    assert plots.confusion_matrix(evaluation).png == plots.confusion_matrix(evaluation).png
+    assert plots.confusion_matrix(evaluation).encoded[1] == plots.confusion_matrix(evaluation).encoded[1]
 
 
 def test_pyplot_knows_nothing_of_the_figures_and_its_styles_do_not_reach_them(pictures):
     assert pyplot.get_fignums() == []
     with pyplot.style.context("dark_background"):
-        dark = draw_strip(vgg16("fc2"), boundary="fc2").png
-        curves = plots.learning_curves(history(0.9, 500), show="loss").png
-    assert dark == pictures["strip"].png
-    assert curves == pictures["losses"].png
+        dark = draw_strip(vgg16("fc2"), boundary="fc2").encoded[1]
+        curves = plots.learning_curves(history(0.9, 500), show="loss").encoded[1]
+    assert dark == pictures["strip"].encoded[1]
+    assert curves == pictures["losses"].encoded[1]
     assert pyplot.get_fignums() == []
 
 
@@ -177,20 +177,20 @@ def test_threads_draw_at_the_same_time(pictures):
     drawn = {}
 
     def draw(number: int) -> None:
-        drawn[number] = draw_strip(vgg16("fc2"), boundary="fc2").png
+        drawn[number] = draw_strip(vgg16("fc2"), boundary="fc2").encoded[1]
 
     threads = [threading.Thread(target=draw, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert drawn == dict.fromkeys(range(4), pictures["strip"].png)
+    assert drawn == dict.fromkeys(range(4), pictures["strip"].encoded[1])
 
 
 def test_a_picture_is_saved_as_png_and_as_svg(pictures, tmp_path):
     pictures["bars"].save(tmp_path / "bars.png")
     pictures["bars"].save(tmp_path / "bars.svg")
-    assert (tmp_path / "bars.png").read_bytes() == pictures["bars"].png
+    assert Image.open(tmp_path / "bars.png").width == 630
     assert "<svg" in (tmp_path / "bars.svg").read_text()
 
 
@@ -200,7 +200,7 @@ def test_names_start_no_formula_and_long_ones_are_cut():
     assert "$x^2$" in texts(picture)
     assert not any(text.get_parse_math() for text in [*picture.figure.texts, *picture.figure.axes[0].texts])
     assert any(text.endswith("…") and long.startswith(text[:-1]) for text in texts(picture))
-    assert len(picture.png) > 1000
+    assert len(picture.encoded[1]) > 1000
     assert text_width(shorten(long, 120)) <= 120
     assert shorten("daisy", 120) == "daisy"
 
@@ -244,15 +244,16 @@ def test_a_grid_without_rows_spreads_over_the_classes(labels):
     assert texts(picture)[0] == "15 of 400 images"
 
 
-def test_photos_are_dithered_but_the_page_stays_white_and_the_frames_their_color():
+def test_photos_are_kept_as_jpeg_with_a_white_page_and_charts_as_png():
     noise = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(4))
     pale = 200 + 55 * torch.nn.functional.interpolate(noise, size=(224, 224), mode="bicubic").clamp(0, 1)
     picture = plots.image_grid(pale.byte(), probabilities=torch.eye(3), labels=torch.arange(3), columns=3)
-    pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
-    assert (pixels[:, -1] == 255).all()
-    assert (pixels[-1] == 255).all()
-    assert (pixels == tuple(bytes.fromhex(RIGHT[1:]))).all(-1).sum() > 1000
-    assert len(np.unique(pixels[60:180, 60:180].reshape(-1, 3), axis=0)) > 20
+    mime, data = picture.encoded
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert mime == "image/jpeg"
+    assert (pixels[:, -1] > 250).all()
+    assert len(np.unique(pixels[60:180, 60:180].reshape(-1, 3), axis=0)) > 256
+    assert plots.bars({"a": 1}, "A bar").encoded[0] == "image/png"
 
 
 def test_the_images_of_a_grid_stand_in_the_order_of_the_rows():
@@ -380,7 +381,7 @@ def test_a_perfect_confusion_matrix_says_so():
 def test_a_confusion_matrix_fits_any_number_of_classes(count):
     names = tuple(f"a rather long class name {number}" for number in range(count))
     picture = plots.confusion_matrix(Evaluation(torch.eye(count), torch.arange(count), names))
-    assert len(picture.png) < 60_000
+    assert len(picture.encoded[1]) < 60_000
     assert len(texts(picture)) == (3 + 3 * count if count <= 20 else 3 + 2 * count)
 
 

@@ -175,13 +175,11 @@ class Evaluation:
         return f"not shown for more than {LARGEST_MATRIX} classes. See .confusion, and .per_class for their scores."
 
 
-def evaluate(
-    net: nn.Module, data: Any, *, batch_size: int = 64, device: str | torch.device | None = None
-) -> Evaluation:
+def evaluate(net: nn.Module, data: Any, *, batch_size: int = 32) -> Evaluation:
     """Classify every row of `data` and compare with its labels.
 
-    The network runs in evaluation mode without gradients; afterwards its training modes and its device are what
-    they were.
+    The network runs on its own device, in evaluation mode and without gradients; afterwards its training modes are
+    what they were.
 
     Parameters
     ----------
@@ -191,8 +189,6 @@ def evaluate(
         `y` holds class numbers, a LongTensor of shape (n,).
     batch_size : int
         Rows per forward pass.
-    device : str or torch.device, optional
-        Where to run; by default where the network's parameters are.
 
     Returns
     -------
@@ -214,7 +210,7 @@ def evaluate(
         raise ValueError(msg)
     classes = tuple(getattr(data, "classes", None) or ())
     answers, labels = [], []
-    with _evaluation_mode(net, device) as place, torch.inference_mode():
+    with _evaluation_mode(net) as place, torch.inference_mode():
         for x, y in _batches(data, batch_size):
             if len(y) == 0:
                 continue
@@ -229,20 +225,14 @@ def evaluate(
 
 
 @contextmanager
-def _evaluation_mode(net: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
+def _evaluation_mode(net: nn.Module) -> Iterator[torch.device]:
     modes = [(module, module.training) for module in net.modules()]
-    tensor = next(net.parameters(), next(net.buffers(), torch.empty(0)))
-    place = tensor.device if device is None else torch.device(device)
+    net.eval()
     try:
-        if place != tensor.device:
-            net.to(place)
-        net.eval()
-        yield place
+        yield next(net.parameters(), next(net.buffers(), torch.empty(0))).device
     finally:
         for module, training in modes:
             module.training = training
-        if place != tensor.device:
-            net.to(tensor.device)
 
 
 def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Tensor]]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # matplotlib is loaded when the first figure is made
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL import Image
 
 __all__ = [
     "COLORS",
@@ -72,59 +71,40 @@ class Picture:
         self.alt = alt
 
     @cached_property
-    def png(self) -> bytes:
-        """The image as PNG bytes, 630 pixels wide, with a palette of at most 256 colors."""
+    def encoded(self) -> tuple[str, bytes]:
+        """The image, 630 pixels wide, as (mime type, bytes): PNG for charts, JPEG where it shows photos."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
         canvas = FigureCanvasAgg(self.figure)
         canvas.draw()
         image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
-        reduced = image.quantize(256, method=Image.Quantize.MEDIANCUT)
-        if image.getcolors(4096) is None:  # photos: without dithering, soft backgrounds break up into bands
-            reduced = _dither(image, reduced)
         buffer = io.BytesIO()
-        reduced.save(buffer, "PNG", optimize=True)
-        return buffer.getvalue()
+        if image.getcolors(4096) is None:
+            image.save(buffer, "JPEG", quality=80, optimize=True)
+            return "image/jpeg", buffer.getvalue()
+        image.quantize(256, method=Image.Quantize.MEDIANCUT).save(buffer, "PNG", optimize=True)
+        return "image/png", buffer.getvalue()
 
     @property
     def html(self) -> str:
         """An `<img>` element that carries the image and its alternative text."""
-        data = base64.b64encode(self.png).decode()
-        return f'<img src="data:image/png;base64,{data}" alt="{escape(self.alt)}" style="max-width:100%">'
+        mime, image = self.encoded
+        data = base64.b64encode(image).decode()
+        return f'<img src="data:{mime};base64,{data}" alt="{escape(self.alt)}" style="max-width:100%">'
 
     def save(self, path: str | Path) -> None:
         """Write the figure to a file; the suffix decides the format (.png, .svg, .pdf)."""
-        path = Path(path)
-        if path.suffix == ".png":
-            path.write_bytes(self.png)
-        else:
-            self.figure.savefig(path)
+        self.figure.savefig(path, dpi=DPI)
 
     def __repr__(self) -> str:
         return f"Picture({self.subject!r})"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        # JupyterLab and nbconvert ignore the alt metadata of image/png, so the HTML carries the text for them.
-        image = base64.b64encode(self.png).decode()
-        data = {"text/plain": repr(self), "text/html": self.html, "image/png": image}
-        return data, {"image/png": {"alt": self.alt}}
-
-
-def _dither(image: Image.Image, reduced: Image.Image) -> Image.Image:
-    """Dither the photos of a figure to the palette of `reduced`, but neither the page nor letters and frames."""
-    import numpy as np
-    from PIL import Image, ImageColor
-
-    exact = [ImageColor.getrgb(color) for color in ("white", INK, RIGHT, WRONG)]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for color in exact for channel in color] + reduced.getpalette()[: 3 * 252])
-    numbers = np.array(image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
-    for number, color in enumerate(exact):
-        numbers[(np.asarray(image) == color).all(axis=-1)] = number
-    result = Image.fromarray(numbers)
-    result.putpalette(palette.getpalette())
-    return result
+        # JupyterLab and nbconvert ignore the alt metadata of images, so the HTML carries the text for them.
+        mime, image = self.encoded
+        data = {"text/plain": repr(self), "text/html": self.html, mime: base64.b64encode(image).decode()}
+        return data, {mime: {"alt": self.alt}}
 
 
 def sheet(height: float, title: str) -> Axes:
