@@ -321,6 +321,12 @@ class _Draft:
                 msg = f"The edited network has several ends, {quoted(ends)}. Name its outputs: set_outputs(...)."
                 raise ValueError(msg)
             self.outputs = ends
+        if not self.outputs:
+            msg = (
+                f"{quoted(self.source.outputs)} was removed with its connections, so the edited network has no output. "
+                f"Name what it answers with: set_outputs(...). It ends in {quoted(self._ends())}."
+            )
+            raise ValueError(msg)
 
     def _check_kept_connections(self) -> None:
         for edit in self._all("remove_vertex_keep_connections"):
