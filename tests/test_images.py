@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import tarfile
 import threading
 import time
@@ -45,6 +46,10 @@ def folder(tmp_path):
             scene(10 * kind + number).save(root / name / f"{number}.{'png' if number % 2 else 'JPG'}")
     (root / "LICENSE.txt").write_text("free")
     return root
+
+
+def cells(table):
+    return [re.findall("<td[^>]*>(.*?)</td>", row) for row in table.split("<tr>")]
 
 
 def names(pictures):
@@ -357,13 +362,13 @@ def test_representations_count_every_class(folder):
     flowers = images.load(folder, size=32)
     assert repr(flowers.test) == "ImageSet: 3 images of 32 x 32 pixels (daisy 1, rosé 1, tulip 1)"
     assert repr(flowers).splitlines()[1] == f"  train: {flowers.train!r}"
-    assert "<td>rosé</td><td>5</td><td>1</td>" in flowers._repr_html_()
-    assert "<td>rosé</td><td>5</td>" in flowers.train._repr_html_()
+    assert ["rosé", "5", "1"] in cells(flowers._repr_html_())
+    assert ["rosé", "5"] in cells(flowers.train._repr_html_())
 
 
 def test_class_names_are_escaped_in_html(folder):
     (folder / "daisy").rename(folder / "a&b")
-    assert "<td>a&amp;b</td>" in images.load(folder)._repr_html_()
+    assert "a&amp;b" in [row[0] for row in cells(images.load(folder)._repr_html_()) if row]
 
 
 # Broken pictures

@@ -289,9 +289,15 @@ def _check_counts(root: Path, files: dict[str, list[Path]], least: int) -> None:
 
 
 def _html_table(title: str, classes: tuple[str, ...], columns: dict[str, list[int]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("class", *columns))
+    name, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 12px;text-align:right"
+    head = "".join(f'<th style="{number}">{column}</th>' for column in columns)
     body = "".join(
-        f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{count}</td>" for count in counts) + "</tr>"
-        for name, *counts in zip(classes, *columns.values(), strict=True)
+        f'<tr><td style="{name}">{html.escape(class_name)}</td>'
+        + "".join(f'<td style="{number}">{count:,}</td>' for count in counts)
+        + "</tr>"
+        for class_name, *counts in zip(classes, *columns.values(), strict=True)
     )
-    return f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f'<table style="border-collapse:collapse"><caption style="text-align:left;white-space:nowrap">{title}</caption>'
+        f'<tr><th style="{name}">class</th>{head}</tr>{body}</table>'
+    )
