@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tlkit.errors import near_misses, quoted
+from tlkit.errors import UnknownVertexError, near_misses, quoted
 from tlkit.settings import Settings
+from tlkit.shapes import on_meta
 
 if TYPE_CHECKING:
     from tlkit.preprocessing import Preprocessing
@@ -46,7 +47,7 @@ class Landmarks:
     Parameters
     ----------
     bottleneck : str
-        Last vertex with spatial output ("block5_pool").
+        Last vertex with spatial output before `hidden` ("block5_pool").
     penultimate : str
         Vertex whose output the head classifies ("fc2").
     head : str
@@ -132,6 +133,13 @@ class Network(nn.Module):
         self.epochs_seen = 0
         self.optimizers: Any = None  # made by the first `fit`; their state lives on between calls
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, also one whose name a vertex carries ("classes", "seed", ...)."""
+        if isinstance(value, nn.Module):
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
     # -- looking ------------------------------------------------------------------------------------------------
 
     @property
@@ -168,7 +176,7 @@ class Network(nn.Module):
     def cut_points(self) -> tuple[str, ...]:
         """Vertices through which everything flows, input to output: freezing up to one leaves ONE boundary tensor."""
         last_use = self._last_use()
-        live = set(self.input_shapes)
+        live = {name for name in self.input_shapes if name in self.outputs or last_use[name]}
         points = []
         for name in self._modules:
             live = {other for other in live if last_use[other] != name} | {name}
@@ -181,7 +189,7 @@ class Network(nn.Module):
 
         Raises
         ------
-        KeyError
+        UnknownVertexError (a KeyError)
             When there is no such vertex; the message lists near misses.
         TypeError
             For an index into a network that is not a chain.
@@ -195,7 +203,7 @@ class Network(nn.Module):
             f"This network has no vertex '{name}'.{near_misses(name, self._modules)} "
             "See list(net.vertices) or net.summary() for all names."
         )
-        raise KeyError(msg)
+        raise UnknownVertexError(msg)
 
     def _name_at(self, index: int) -> str:
         names = list(self._modules)
@@ -206,7 +214,7 @@ class Network(nn.Module):
             raise TypeError(msg)
         if not -len(names) <= index < len(names):
             msg = f"Index {index} is outside this network of {len(names)} layers."
-            raise KeyError(msg)
+            raise UnknownVertexError(msg)
         return names[index]
 
     def consumers(self, name: str) -> tuple[str, ...]:
@@ -289,7 +297,7 @@ class Network(nn.Module):
             arguments = [values[other] for other in self._inputs[name]]
             stop_gradient = name in self._frozen and not self._frozen[name]
             with torch.no_grad() if stop_gradient else contextlib.nullcontext():
-                if fused and name in self.outputs and hasattr(module, "preactivation"):
+                if fused and name in self.outputs and getattr(module, "activation", None) is not None:
                     raw[name] = self._call(name, module.preactivation, arguments)
                     values[name] = module.activation(raw[name])
                 else:
@@ -302,6 +310,8 @@ class Network(nn.Module):
     def _call(self, name: str, function: Any, arguments: list[Tensor], how: Any = None) -> Tensor:
         try:
             return how(function, *arguments) if how else function(*arguments)
+        except torch.OutOfMemoryError:
+            raise  # a smaller batch helps, and callers look for this class
         except (RuntimeError, TypeError, ValueError) as error:
             kind = type(self._modules[name]).__name__
             shapes = " and ".join(str(tuple(value.shape)) for value in arguments)
@@ -329,11 +339,13 @@ class Network(nn.Module):
             Boundary vertices.
         backprop : bool
             Freeze only the named vertices themselves and let gradients pass through them to trainable vertices
-            before (DL4J's FrozenLayerWithBackprop).
+            before (DL4J's FrozenLayerWithBackprop). Vertices that are frozen already stay as they are.
         """
         names = tuple(self.resolve(name) for name in names)
-        marks = dict.fromkeys(names, True) if backprop else dict.fromkeys(self.ancestors(*names), False)
-        self._set_frozen({**self._frozen, **marks})
+        if backprop:
+            self._set_frozen({**dict.fromkeys(names, True), **self._frozen})
+        else:
+            self._set_frozen({**self._frozen, **dict.fromkeys(self.ancestors(*names), False)})
         return self
 
     def unfreeze(self, *names: str | int) -> Network:
@@ -357,8 +369,8 @@ class Network(nn.Module):
     def _check_shared(self, frozen: Mapping[str, bool]) -> None:
         owner: dict[int, str] = {}
         for name, module in self._modules.items():
-            for parameter in module.parameters():
-                other = owner.setdefault(id(parameter), name)
+            for value in [*module.parameters(), *module.buffers()]:
+                other = owner.setdefault(id(value), name)
                 if (other in frozen) != (name in frozen):
                     msg = (
                         f"'{other}' and '{name}' share their weights, so both must be frozen or neither. "
@@ -436,26 +448,13 @@ class Network(nn.Module):
             nodes[name] = graph.call_module(name, tuple(nodes[other] for other in self._inputs[name]))
         answers = tuple(nodes[name] for name in self.outputs)
         graph.output(answers[0] if len(answers) == 1 else answers)
-        return torch.fx.GraphModule(dict(self._modules), graph)
+        module = torch.fx.GraphModule(dict(self._modules), graph)
+        module.training = self.training
+        return module
 
     def __repr__(self) -> str:
         frozen = f", {len(self._frozen)} frozen" if self._frozen else ""
         return f"Network({len(self._modules)} vertices{frozen}: {', '.join(self.inputs)} -> {', '.join(self.outputs)})"
-
-
-def on_meta(module: nn.Module, *arguments: Tensor) -> Tensor:
-    """Call a module on shapes alone: its weights and the arguments have no values."""
-    weights = {
-        name: torch.empty_like(value, device="meta")
-        for name, value in [*module.named_parameters(), *module.named_buffers()]
-    }
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        return torch.func.functional_call(module, weights, arguments)
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _check_references(vertices: Mapping[str, Vertex], inputs: Mapping[str, Any], outputs: Sequence[str]) -> None:

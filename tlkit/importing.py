@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +14,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlkit.activations import is_activation
-from tlkit.errors import near_misses
 from tlkit.graph import Network, Vertex
 from tlkit.layers import NORMS, WEIGHT_LAYERS, Layer, as_layer
+from tlkit.tracing import Trace, trace
 
-__all__ = ["GRANULARITIES", "from_module", "take_over"]
+__all__ = ["from_module", "take_over"]
 
-GRANULARITIES = ("block", "layer")
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
@@ -29,7 +30,8 @@ def from_module(
     """Import a copy of a torch module, traced with `torch.fx`; the original is left alone.
 
     Activations and batch normalization join the weight layer before them; dropout joins the layer behind it.
-    In-place operations are switched off, so that no vertex overwrites the tensor that another one reads.
+    No vertex overwrites a tensor that another one reads: what would work in place there works on a copy.
+    Nothing is frozen: marks of ``requires_grad`` are not taken over (a warning says so).
 
     Parameters
     ----------
@@ -52,6 +54,13 @@ def from_module(
     >>> list(net.vertices)
     ['0', '2']
     """
+    held = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    if held:
+        msg = (
+            f"{len(held)} parameters of {type(module).__name__} have requires_grad=False ('{held[0]}', ...). The "
+            "network trains all of them until net.freeze(name) says otherwise."
+        )
+        warnings.warn(msg, stacklevel=2)
     return take_over(copy.deepcopy(module), example_inputs, granularity)
 
 
@@ -62,107 +71,11 @@ def take_over(
     rename: Callable[[str], str] | None = None,
 ) -> Network:
     """Import a module without copying it: the module itself is changed and should not be used afterwards."""
-    if granularity not in GRANULARITIES:
-        msg = f"granularity is 'block' or 'layer', got {granularity!r}.{near_misses(granularity, GRANULARITIES)}"
-        raise ValueError(msg)
-    module.eval()
-    for part in module.modules():
-        if getattr(part, "inplace", False):
-            part.inplace = False
     if example_inputs is None:
         example_inputs = [torch.empty(1, 3, 224, 224, device="meta")]
-    graph = _trace(module, granularity)
-    tensors = _tensor_nodes(graph, module, example_inputs)
-    builder = _Vertices(graph, module, tensors, rename or (lambda name: name))
-    return builder.network(example_inputs)
-
-
-# -- tracing --------------------------------------------------------------------------------------------------------
-
-
-class _Tracer(fx.Tracer):
-    """Opens containers and plain wrappers; keeps torch's layers and, at block granularity, blocks whole."""
-
-    def __init__(self, granularity: str) -> None:
-        super().__init__()
-        self.granularity = granularity
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, CONTAINERS):
-            return False
-        if type(m).__module__.startswith("torch.nn") or isinstance(m, NORMS) or not any(m.children()):
-            return True
-        return self.granularity == "block" and _is_block(m)
-
-
-def _is_block(module: nn.Module) -> bool:
-    """Say whether a module holds two weight layers or more and is not itself a stack of such blocks."""
-    if _count_weights(module) < 2:
-        return False
-    for part in module.modules():
-        if isinstance(part, CONTAINERS):
-            kinds = [type(child) for child in part.children() if _is_custom(child) and _count_weights(child) > 1]
-            if len(kinds) > len(set(kinds)):
-                return False
-    return True
-
-
-def _is_custom(module: nn.Module) -> bool:
-    return not isinstance(module, CONTAINERS) and not type(module).__module__.startswith("torch.nn")
-
-
-def _count_weights(module: nn.Module) -> int:
-    return sum(parameter.ndim > 1 for parameter in module.parameters())
-
-
-def _trace(module: nn.Module, granularity: str) -> fx.Graph:
-    try:
-        return _Tracer(granularity).trace(module)
-    except Exception as error:
-        msg = (
-            f"{type(module).__name__} cannot be traced: {error}. Python control flow that depends on a tensor cannot "
-            "become a graph. Put the lines it happens in into a module of their own that holds no layers, or build "
-            "the network vertex by vertex with tl.Network."
-        )
-        raise ValueError(msg) from error
-
-
-class _Shapes(fx.Interpreter):
-    """Runs a traced graph on shapes alone and records which nodes are tensors."""
-
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(module, garbage_collect_values=False, graph=graph)
-        self.tensors: set[fx.Node] = set()
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor) and n.op != "output":
-            self.tensors.add(n)
-        return value
-
-
-class _OnShapes(nn.Module):
-    """Lets `functional_call` put weights without values under an interpreter."""
-
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__()
-        self.module = module
-        self.graph = graph
-
-    def forward(self, *inputs: Tensor) -> set[fx.Node]:
-        shapes = _Shapes(self.module, self.graph)
-        shapes.run(*inputs)
-        return shapes.tensors
-
-
-def _tensor_nodes(graph: fx.Graph, module: nn.Module, example_inputs: Sequence[Tensor]) -> set[fx.Node]:
-    runner = _OnShapes(module, graph)
-    weights = {
-        name: torch.empty_like(value, device="meta")
-        for name, value in [*runner.named_parameters(), *runner.named_buffers()]
-    }
-    inputs = tuple(torch.empty_like(value, device="meta") for value in example_inputs)
-    return torch.func.functional_call(runner, weights, inputs)
+    found = trace(module, example_inputs, granularity)
+    net = _Vertices(found, module, rename or (lambda name: name)).network(example_inputs)
+    return net.unfreeze()
 
 
 # -- from nodes to vertices -----------------------------------------------------------------------------------------
@@ -171,17 +84,16 @@ def _tensor_nodes(graph: fx.Graph, module: nn.Module, example_inputs: Sequence[T
 class _Vertices:
     """Walks the traced nodes and collects them into vertices."""
 
-    def __init__(self, graph: fx.Graph, module: nn.Module, tensors: set[fx.Node], rename: Callable[[str], str]) -> None:
-        self.graph = graph
+    def __init__(self, found: Trace, module: nn.Module, rename: Callable[[str], str]) -> None:
+        self.graph, self.tensors, self.overwritten = found
         self.module = module
         self.rename = rename
-        # get_attr nodes are tensors too, but they are weights of the vertex that reads them
-        self.tensors = {node for node in tensors if node.op != "get_attr"}
         self.vertices: dict[str, Vertex] = {}
         self.name_of: dict[fx.Node, str] = {}
         self.pending: dict[fx.Node, tuple[fx.Node, nn.Module]] = {}  # dropout that waits for the layer behind it
-        calls = [node.target for node in graph.nodes if node.op == "call_module"]
-        self.shared = {target for target in calls if calls.count(target) > 1}
+        calls = [node.target for node in self.graph.nodes if node.op == "call_module"]
+        self.repeated = {target for target in calls if calls.count(target) > 1}
+        self.shared = {target for target in self.repeated if _has_state(module.get_submodule(target))}
         self.shared_done: set[int] = set()
 
     def network(self, example_inputs: Sequence[Tensor]) -> Network:
@@ -214,9 +126,7 @@ class _Vertices:
     def add(self, node: fx.Node) -> None:
         part = self._part(node)
         before = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        if isinstance(part, nn.Identity):
-            self.name_of[node] = self.name_of[before]
-        elif part is None:
+        if part is None:
             self._add_operation(node)
         elif before is not None and self._joins(part, before):
             self.name_of[node] = self.name_of[before]
@@ -231,9 +141,12 @@ class _Vertices:
     def _part(self, node: fx.Node) -> nn.Module | None:
         """Return the module that a node calls with one tensor, or its module form; None for other operations."""
         if node.op == "call_module":
-            simple = len(node.args) == 1 and not node.kwargs and node.args[0] in self.tensors
-            return self.module.get_submodule(node.target) if simple else None
-        form = _MODULE_FORMS.get(node.target) if node.op == "call_function" else None
+            if len(node.args) != 1 or node.kwargs or node.args[0] not in self.tensors:
+                return None
+            part = self.module.get_submodule(node.target)
+            # the mode of one call, such as dropout's, must not follow that of another
+            return copy.deepcopy(part) if node.target in self.repeated - self.shared else part
+        form = _MODULE_FORMS.get(node.target)
         return form(*node.args[1:], **node.kwargs) if form and node.args and node.args[0] in self.tensors else None
 
     def _joins(self, part: nn.Module, before: fx.Node) -> bool:
@@ -249,7 +162,7 @@ class _Vertices:
         if is_activation(part):
             layer.activation = part
             return True
-        if isinstance(part, NORMS) and layer.norm is None:
+        if isinstance(part, NORMS) and layer.norm is None and not _drops(part):
             layer.norm, layer.activation = _norm_and_activation(part)
             return True
         return False
@@ -264,7 +177,7 @@ class _Vertices:
         (user, *others) = [*node.users, None]
         if user is None or others != [None] or user.op != "call_module" or user.target in self.shared:
             return False
-        return isinstance(self.module.get_submodule(user.target), WEIGHT_LAYERS)
+        return isinstance(self._part(user), WEIGHT_LAYERS)
 
     def _add_layer(self, node: fx.Node, part: nn.Module, before: fx.Node) -> None:
         layer = as_layer(part)
@@ -275,12 +188,14 @@ class _Vertices:
     def _add_module(self, node: fx.Node, part: nn.Module, before: fx.Node) -> None:
         if id(part) in self.shared_done:
             part = _SharedCall(part)
-        elif node.target in self.shared:
+        elif node in self.overwritten:
+            part.register_forward_pre_hook(_copy_inputs)
+        if node.target in self.shared:
             self.shared_done.add(id(part))
         self._insert(node, part, [before])
 
     def _insert(self, node: fx.Node, part: nn.Module, inputs: Sequence[fx.Node]) -> None:
-        hint = node.target if node.op == "call_module" else node.name
+        hint = node.target if node.op == "call_module" else _function_name(node)
         name = self._free_name(self.rename(hint))
         self.vertices[name] = Vertex(part, tuple(self.name_of[other] for other in inputs))
         self.name_of[node] = name
@@ -301,6 +216,8 @@ class _Vertices:
         self._collect(node, inputs, top=True)
         for other in inputs:
             copies[other] = graph.placeholder(other.name)
+        for other in self.overwritten.get(node, ()):
+            copies[other] = graph.call_method("clone", (copies[other],))
 
         def copied(other: fx.Node) -> fx.Node:
             if other not in copies:
@@ -308,8 +225,7 @@ class _Vertices:
             return copies[other]
 
         graph.output(copied(node))
-        for other in graph.nodes:
-            other.target = _out_of_place(other)
+        _follow_mode(graph)
         operation = fx.GraphModule(self.module, graph, class_name=_operation_name(node))
         self._insert(node, operation, inputs)
 
@@ -333,6 +249,19 @@ class _SharedCall(nn.Module):
         return self.shared(x)
 
 
+def _has_state(module: nn.Module) -> bool:
+    return any(True for _ in itertools.chain(module.parameters(), module.buffers()))
+
+
+def _copy_inputs(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
+
+
+def _drops(norm: nn.Module) -> bool:
+    """Say whether timm's batch normalization holds a dropout, which has no place in a layer."""
+    return not isinstance(getattr(norm, "drop", None), (nn.Identity, type(None)))
+
+
 def _norm_and_activation(norm: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     """Take apart timm's batch normalization with an activation inside."""
     activation = getattr(norm, "act", None)
@@ -341,45 +270,49 @@ def _norm_and_activation(norm: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     plain._parameters.update(norm._parameters)
     plain._buffers.update(norm._buffers)
-    return plain.train(norm.training), activation if is_activation(activation) else None
+    if hasattr(activation, "inplace"):
+        activation.inplace = False
+    return plain.train(norm.training), None if isinstance(activation, nn.Identity) else activation
 
 
-def _out_of_place(node: fx.Node) -> Any:
-    if node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
-        return node.target.rstrip("_")
-    return _OUT_OF_PLACE.get(node.target, node.target)
+def _follow_mode(graph: fx.Graph) -> None:
+    """Let functions that were traced with ``training=self.training`` follow the vertex's mode again."""
+    for node in graph.nodes:
+        if node.op == "call_function" and node.kwargs.get("training") is False:
+            with graph.inserting_before(node):
+                node.update_kwarg("training", graph.create_node("get_attr", "training"))
 
 
-_OUT_OF_PLACE = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
+def _function_name(node: fx.Node) -> str:
+    return re.sub(r"\W", "", getattr(node.target, "__name__", str(node.target)).rsplit(".", 1)[-1]).strip("_")
 
 
 def _operation_name(node: fx.Node) -> str:
-    if node.op == "call_function":
-        return {operator.add: "Add", operator.iadd: "Add", torch.cat: "Concatenate", operator.mul: "Multiply"}.get(
-            node.target, getattr(node.target, "__name__", "operation").strip("_").title().replace("_", "")
-        )
-    return str(node.target).rsplit(".", 1)[-1].strip("_").title().replace("_", "")
+    known = {operator.add: "Add", torch.cat: "Concatenate", operator.mul: "Multiply"}
+    return known.get(node.target, _function_name(node).title().replace("_", ""))
 
 
 def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
     return nn.Flatten(start_dim, end_dim)
 
 
-# function -> module of the same meaning; in evaluation mode functional dropout carries training=False
+# function or method -> module of the same meaning
 _MODULE_FORMS: dict[Any, Callable[..., nn.Module]] = {
     torch.flatten: _flatten,
+    "flatten": _flatten,
     torch.relu: nn.ReLU,
+    torch.relu_: nn.ReLU,
+    "relu": nn.ReLU,
+    "relu_": nn.ReLU,
     nn.functional.relu: lambda inplace=False: nn.ReLU(),
     nn.functional.relu6: lambda inplace=False: nn.ReLU6(),
     nn.functional.gelu: lambda approximate="none": nn.GELU(approximate),
     nn.functional.silu: lambda inplace=False: nn.SiLU(),
     torch.sigmoid: nn.Sigmoid,
+    "sigmoid": nn.Sigmoid,
     torch.tanh: nn.Tanh,
+    "tanh": nn.Tanh,
     nn.functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     nn.functional.dropout: lambda p=0.5, training=True, inplace=False: nn.Dropout(p),
+    nn.functional.dropout2d: lambda p=0.5, training=True, inplace=False: nn.Dropout2d(p),
 }

@@ -113,6 +113,7 @@ SCHEMES = {
     "relu": ("normal", lambda i, o: math.sqrt(2 / i)),
     "relu_uniform": ("uniform", lambda i, o: math.sqrt(6 / i)),
     "lecun": ("normal", lambda i, o: math.sqrt(1 / i)),
+    "lecun_normal": ("normal", lambda i, o: math.sqrt(1 / i)),
     "lecun_uniform": ("uniform", lambda i, o: math.sqrt(3 / i)),
     "normal": ("normal", lambda i, o: math.sqrt(1 / i)),
     "uniform": ("uniform", lambda i, o: math.sqrt(1 / i)),
@@ -151,10 +152,16 @@ def initialize(weight: Tensor, scheme: str | Distribution, generator: torch.Gene
     """Overwrite a weight of shape (out, in, ...) by a scheme's name or a distribution.
 
     Formulas are DL4J's: "xavier" is normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010), "relu"
-    normal with variance 2 / fan_in (He et al., 2015), "lecun" normal with variance 1 / fan_in.
+    normal with variance 2 / fan_in (He et al., 2015), "lecun" normal with variance 1 / fan_in. "lecun_uniform" keeps
+    this variance, as its paper has it (DL4J's draws are wider by a factor of sqrt(3)).
     """
     scheme = as_weight_init(scheme)
     if weight.is_meta:
+        return
+    if weight.device.type != "cpu":  # the generator's device: the draws are the same on every machine
+        drawn = torch.empty(weight.shape, dtype=weight.dtype)
+        initialize(drawn, scheme, generator)
+        weight.copy_(drawn)
         return
     if isinstance(scheme, Distribution):
         scheme.fill(weight, generator)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tlkit.activations import activation_module
-from tlkit.errors import near_misses
+from tlkit.activations import activation_module, check_activation
+from tlkit.errors import near_misses, quoted
 from tlkit.initializers import Distribution, initialize
 from tlkit.settings import UNSET, Options
 
@@ -47,9 +47,19 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # loss -> (the activation it belongs to, loss of the values before that activation)
 LOSSES = {
     "negative_log_likelihood": ("softmax", F.cross_entropy),
-    "binary_cross_entropy": ("sigmoid", lambda raw, y: F.binary_cross_entropy_with_logits(raw, y.to(raw.dtype))),
-    "mean_squared_error": ("identity", lambda raw, y: F.mse_loss(raw, y.to(raw.dtype))),
+    "binary_cross_entropy": ("sigmoid", lambda raw, y: F.binary_cross_entropy_with_logits(raw, _targets(raw, y))),
+    "mean_squared_error": ("identity", lambda raw, y: F.mse_loss(raw, _targets(raw, y))),
 }
+
+
+def _targets(raw: Tensor, labels: Tensor) -> Tensor:
+    """Give labels the shape and type of what they are compared with: (n,) for a single unit becomes (n, 1)."""
+    if labels.ndim == raw.ndim - 1 and raw.shape[-1] == 1:
+        labels = labels[..., None]
+    if labels.shape != raw.shape:
+        msg = f"This loss compares values of shape {tuple(raw.shape)} with labels, got shape {tuple(labels.shape)}."
+        raise ValueError(msg)
+    return labels.to(raw.dtype)
 
 
 # -- modules --------------------------------------------------------------------------------------------------------
@@ -77,6 +87,9 @@ class Layer:
         x = self.preactivation(x)
         return x if self.activation is None else self.activation(x)
 
+    def __reduce_ex__(self, protocol: int) -> tuple[Any, ...]:
+        return _blank, (self.mixin, self.torch_class), self.__dict__  # the class is made on the fly: pickle its parts
+
 
 class OutputLayer(Layer):
     """A layer that answers and knows its loss."""
@@ -90,7 +103,12 @@ class OutputLayer(Layer):
 
 @functools.cache
 def _mixed(mixin: type, kind: type) -> type:
-    return type(kind.__name__, (mixin, kind), {"__module__": kind.__module__, "torch_class": kind})
+    return type(kind.__name__, (mixin, kind), {"__module__": kind.__module__, "mixin": mixin, "torch_class": kind})
+
+
+def _blank(mixin: type, kind: type) -> nn.Module:
+    mixed = _mixed(mixin, kind)
+    return mixed.__new__(mixed)
 
 
 def as_layer(module: nn.Module, mixin: type = Layer) -> nn.Module:
@@ -149,6 +167,7 @@ def _resized_convolution(layer: nn.Module, n_in: int, n_out: int) -> nn.Module:
         dilation=layer.dilation,
         groups=groups,
         bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
     )
 
 
@@ -242,8 +261,8 @@ class LayerDescription(Options, Description):
     def make(self, *shapes: Shape) -> nn.Module:
         """Return the layer with its dropout and activation, weights not drawn yet."""
         layer = as_layer(self.make_bare(*shapes), self.mixin)
-        layer.activation = activation_module(None if self.activation is UNSET else self.activation)
         layer.dropout = None if self.dropout is UNSET or not self.dropout else nn.Dropout(self.dropout)
+        layer.activation = activation_module(None if self.activation is UNSET else self.activation)
         return layer
 
 
@@ -365,6 +384,12 @@ def _checked_n_in(description: Any, found: int) -> int:
     return found
 
 
+def _check_kind(kind: str, *known: str) -> None:
+    if kind not in known:
+        msg = f"kind is {quoted(known, 'or')}, got {kind!r}.{near_misses(kind, known)}"
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True)
 class BatchNorm(Description):
     """Batch normalization over the channels of its input."""
@@ -380,6 +405,9 @@ class Activation(Description):
 
     name: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", check_activation(self.name))
+
     def make(self, *shapes: Shape) -> nn.Module:
         return activation_module(self.name) or nn.Identity()
 
@@ -389,6 +417,11 @@ class Dropout(Description):
     """Dropout as a vertex of its own; `p` is the probability to drop an element."""
 
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p < 1:
+            msg = f"p is the probability to drop an element, at least 0 and below 1, got {self.p}."
+            raise ValueError(msg)
 
     def make(self, *shapes: Shape) -> nn.Module:
         return nn.Dropout(self.p)
@@ -408,6 +441,9 @@ class GlobalPool(Description):
 
     kind: str = "average"
 
+    def __post_init__(self) -> None:
+        _check_kind(self.kind, "average", "max")
+
     def make(self, *shapes: Shape) -> nn.Module:
         return nn.Sequential({"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}[self.kind](1), nn.Flatten())
 
@@ -420,6 +456,9 @@ class Pool2d(Description):
     kernel_size: int = 2
     stride: int | None = None
     padding: int = 0
+
+    def __post_init__(self) -> None:
+        _check_kind(self.kind, "max", "average")
 
     def make(self, *shapes: Shape) -> nn.Module:
         pool = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[self.kind]

@@ -36,6 +36,14 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.resize:
+            msg = f"The crop cannot be larger than the resized image: size={self.size}, resize={self.resize}."
+            raise ValueError(msg)
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            msg = f"mean and std hold a number for red, green and blue, std above 0; got {self.mean} and {self.std}."
+            raise ValueError(msg)
+
     @classmethod
     def from_torchvision(cls, weights: Any) -> Preprocessing:
         """Read the settings from a member of a torchvision weights enum."""

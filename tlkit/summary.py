@@ -52,7 +52,7 @@ class Summary:
             self.rows.append(
                 Row(
                     name,
-                    type(vertex.module).__name__,
+                    type(vertex.module).__name__.strip("_"),
                     _widths(vertex.module),
                     f"{size:,}" if size else "-",
                     _parameter_shapes(values),
@@ -105,7 +105,9 @@ class Summary:
 
 
 def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
-    statistics = {name: value for name, value in module.named_buffers() if value.is_floating_point()}
+    statistics = {
+        name: value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var"))
+    }
     return {**dict(module.named_parameters()), **statistics}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.errors import near_misses
-from tlkit.graph import Landmarks, Network
+from tlkit.graph import Landmarks, Network, Vertex
 from tlkit.importing import take_over
-from tlkit.layers import Layer, is_weight_layer
+from tlkit.layers import is_weight_layer
 from tlkit.preprocessing import Preprocessing
+from tlkit.weights import filled, made, read_weights
 
 __all__ = ["DEFAULT", "Predictions", "decode_predictions", "imagenet_classes", "load", "names"]
 
@@ -94,15 +96,18 @@ def _torchvision(name: str, weights: Any) -> tuple[nn.Module, _Config]:
     from tlkit.downloads import fetch, weights_remote
 
     entry = next(iter(models.get_model_weights(name)))
+    config = _Config(Preprocessing.from_torchvision(entry), tuple(entry.meta["categories"]))
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        options = {"init_weights": weights is None, "transform_input": weights is not None}
+        # random weights too: a saved network is rebuilt without weights and must compute the same
+        options = {"init_weights": weights is None, "transform_input": True}
+    elif name.startswith("vit_"):
+        options = {"image_size": config.preprocessing.size}
     make = partial(models.get_model, name, weights=None, **options)
-    config = _Config(Preprocessing.from_torchvision(entry), tuple(entry.meta["categories"]))
     if weights is None:
-        return make(), config
+        return made(make), config
     path = fetch(weights_remote(entry)) if weights == "imagenet" else Path(weights)
-    return _filled(make, _read(path), str(path)), config
+    return filled(make, read_weights(path), str(path)), config
 
 
 def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
@@ -115,10 +120,10 @@ def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
     if weights == "imagenet":
         module = timm.create_model(name, pretrained=True)
     elif weights is None:
-        module = timm.create_model(name)
+        module = made(partial(timm.create_model, name))
     else:
-        state = weights(name) if callable(weights) else _read(Path(weights))
-        module = _filled(partial(timm.create_model, name), state, name)
+        state = weights(name) if callable(weights) else read_weights(Path(weights))
+        module = filled(partial(timm.create_model, name), state, name if callable(weights) else str(weights))
     classes = imagenet_classes() if getattr(module, "num_classes", 0) == 1000 else ()
     return module, _Config(Preprocessing.from_timm(module.pretrained_cfg), classes)
 
@@ -138,37 +143,7 @@ def _lite0_weights(name: str) -> dict[str, Tensor]:
         raise OSError(msg)
     with torch.device("meta"):
         keys = timm.create_model(name).state_dict().keys()
-    return dict(zip(keys, _read(path).values(), strict=True))
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running code from it."""
-    if not path.is_file():
-        msg = f"There is no weights file {path}."
-        raise FileNotFoundError(msg)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        msg = f"{path} is no state dict that torch can read safely (weights_only=True): {error}"
-        raise ValueError(msg) from error
-
-
-def _filled(make: Callable[[], nn.Module], state: dict[str, Tensor], source: str) -> nn.Module:
-    """Make a module around given tensors, without a second copy of them."""
-    with torch.device("meta"):
-        module = make()
-    if any(name not in state for name, _ in module.named_buffers()):
-        module = make()  # buffers that no file holds need their computed values
-    try:
-        module.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        msg = f"The weights in {source} do not fit {type(module).__name__}: {error}"
-        raise ValueError(msg) from error
-    return module
+    return dict(zip(keys, read_weights(path).values(), strict=True))
 
 
 # -- names and landmarks --------------------------------------------------------------------------------------------
@@ -191,27 +166,37 @@ def _vgg_names(features: nn.Sequential) -> Callable[[str], str]:
 def _landmarks(net: Network) -> Landmarks:
     """Find where an image classifier keeps its bottleneck and its head."""
     shapes = net.output_shapes()
-    cuts = net.cut_points
     vertices = net.vertices
-    layers = [name for name in vertices if isinstance(vertices[name].module, Layer)]
-    head = layers[-1]
-    before_head = [name for name in cuts if name in net.ancestors(head) - {head}]
-    spatial = [name for name in before_head if len(shapes[name]) == 3 and shapes[name][1] > 1] or before_head[:-1]
+    weighted = [name for name in vertices if any(p.ndim > 1 for p in vertices[name].module.parameters())]
+    head = weighted[-1]
+    behind = net.ancestors(head) - {head}
+    before_head = [name for name in net.cut_points if name in behind] or [weighted[0]]
+    single = [name for name in weighted if is_weight_layer(vertices[name].module) and name != head]
+    hidden = single[-1] if single and single[-1] in before_head[-3:] else None
+    before_hidden = before_head[: before_head.index(hidden)] if hidden else before_head
+    spatial = [name for name in before_hidden if math.prod(shapes[name]) > max(shapes[name])] or before_head
     bottleneck = spatial[-1]
-    larger = [name for name in spatial if shapes[name][1:] != shapes[bottleneck][1:]]
-    hidden = [name for name in layers if is_weight_layer(vertices[name].module) and name != head]
+    larger = [name for name in spatial if 0 < _extent(shapes[bottleneck]) < _extent(shapes[name])]
     return Landmarks(
         bottleneck=bottleneck,
         penultimate=before_head[-1],
         head=head,
-        fine_tune_from=_last_pool(larger) if larger else spatial[len(spatial) * 3 // 4],
-        hidden=hidden[-1] if hidden and hidden[-1] in before_head[-3:] else None,
+        fine_tune_from=_last_boundary(vertices, larger, bottleneck) if larger else spatial[len(spatial) * 3 // 4],
+        hidden=hidden,
     )
 
 
-def _last_pool(names: Sequence[str]) -> str:
-    """Return the last pooling where pools end the blocks, as in VGG16 ("block4_pool"), otherwise the last name."""
-    return next((name for name in reversed(names) if name.endswith("_pool")), names[-1])
+def _extent(shape: tuple[int, ...]) -> int:
+    """Return the height of a map wherever its channels stand (at a network's end they are the largest number)."""
+    return sorted(shape)[1] if len(shape) == 3 else 0
+
+
+def _last_boundary(vertices: dict[str, Vertex], larger: Sequence[str], bottleneck: str) -> str:
+    """Return the last of the vertices with larger maps; where a pool ends each block, the last pool ("block4_pool")."""
+    pools = (nn.MaxPool2d, nn.AvgPool2d)
+    if isinstance(vertices[bottleneck].module, pools):
+        larger = [name for name in larger if isinstance(vertices[name].module, pools)] or larger
+    return larger[-1]
 
 
 # -- labels ---------------------------------------------------------------------------------------------------------
@@ -278,7 +263,7 @@ def decode_predictions(probabilities: Tensor, top: int = 5, classes: Sequence[st
     if rows.ndim != 2 or rows.shape[1] != len(classes):
         msg = f"Expected probabilities of shape (n, {len(classes)}), got {tuple(probabilities.shape)}."
         raise ValueError(msg)
-    if len(rows) and (rows.min() < 0 or (rows.sum(1) - 1).abs().max() > 1e-2):
+    if not ((rows >= 0).all() and ((rows.sum(1) - 1).abs() <= 1e-2).all()):  # true for numbers that are NaN, too
         msg = "The rows are not probabilities (they don't sum to 1). Apply a softmax: net(images).softmax(1)."
         raise ValueError(msg)
     values, places = rows.topk(min(top, len(classes)))

@@ -1,0 +1,280 @@
+"""Trace a torch module into a graph of calls, none of which changes what another one reads."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from tlkit.errors import near_misses, quoted
+from tlkit.layers import NORMS
+from tlkit.shapes import on_meta
+
+__all__ = ["GRANULARITIES", "Trace", "trace"]
+
+GRANULARITIES = ("block", "layer")
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+# operators that change their first operand -> the ones that don't
+_OUT_OF_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+_SIZES = {"size", "dim", "numel", getattr}  # what may be asked of a tensor after it was changed
+
+
+class Trace(NamedTuple):
+    """What `trace` found.
+
+    Attributes
+    ----------
+    graph : fx.Graph
+        The calls in order.
+    tensors : set of fx.Node
+        The nodes that are tensors and depend on the inputs; weights, and what is computed from them alone, don't.
+    overwritten : dict of fx.Node to list of fx.Node
+        For each call that changes tensors in place, the nodes whose tensors must be copied for it.
+    """
+
+    graph: fx.Graph
+    tensors: set[fx.Node]
+    overwritten: dict[fx.Node, list[fx.Node]]
+
+
+def trace(module: nn.Module, example_inputs: Sequence[Tensor], granularity: str) -> Trace:
+    """Trace a module in evaluation mode, on shapes alone, and take its in-place operations apart.
+
+    Activations and dropout stop working in place where a vertex begins, since the tensor that they would overwrite
+    is the one that other vertices, and the features of a frozen part, are.
+
+    Raises
+    ------
+    ValueError
+        When the module cannot be traced or cannot run on the example inputs.
+    """
+    if granularity not in GRANULARITIES:
+        msg = f"granularity is 'block' or 'layer', got {granularity!r}.{near_misses(granularity, GRANULARITIES)}"
+        raise ValueError(msg)
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.inplace = False
+    tracer = _Tracer(granularity, example_inputs)
+    graph = _traced(tracer, module, example_inputs)
+    overwritten = _redirect(graph, tracer)
+    for node in graph.nodes:
+        if node.op == "call_module" and isinstance(module.get_submodule(node.target), nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return Trace(graph, set(tracer.tensors), overwritten)
+
+
+def _traced(tracer: _Tracer, module: nn.Module, example_inputs: Sequence[Tensor]) -> fx.Graph:
+    kind = type(module).__name__
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    required = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if not max(1, len(required)) <= len(example_inputs) <= (len(example_inputs) if several else len(parameters)):
+        msg = (
+            f"{kind} reads {quoted(p.name for p in parameters)}, and example_inputs holds {len(example_inputs)} "
+            "batches. Give one batch for each input."
+        )
+        raise ValueError(msg)
+    # an optional argument that is not given keeps its default; traced, it would look like a given one
+    left_out = {p.name: p.default for p in parameters[len(example_inputs) :] if p.default is not p.empty}
+    try:
+        return tracer.trace(module, concrete_args=left_out or None)
+    except fx.proxy.TraceError as error:
+        msg = (
+            f"{kind} cannot be traced ({error}): Python control flow that depends on a tensor's values, or on the "
+            "number of examples, cannot become a graph. Put the lines it happens in into a module of their own that "
+            "holds no layers, or build the network vertex by vertex with tl.Network."
+        )
+        raise ValueError(msg) from error
+    except Exception as error:
+        sizes = " and ".join(str(tuple(value.shape)) for value in example_inputs)
+        msg = (
+            f"{kind} cannot be traced on an input of shape {sizes} ({error}). If it takes other inputs, give "
+            "example_inputs, one batch for each."
+        )
+        raise ValueError(msg) from error
+
+
+# -- tracing --------------------------------------------------------------------------------------------------------
+
+
+class _Proxy(fx.Proxy):
+    """Stands for a tensor or a size; knows sizes, and tells ``x += y``, which changes x, from ``x = x + y``."""
+
+    def __int__(self) -> int:
+        return int(self.tracer.known(self))
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.known(self))
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._record(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._record(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._record(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._record(operator.itruediv, other)
+
+    def _record(self, operation: Callable[..., Any], other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+
+class _Tracer(fx.Tracer):
+    """Opens containers and plain wrappers; keeps torch's layers and, at block granularity, blocks whole.
+
+    It runs every call on shapes as it is traced, so that control flow may depend on them, and records which nodes are
+    tensors and which calls change what they read.
+    """
+
+    def __init__(self, granularity: str, example_inputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.granularity = granularity
+        self.examples = [torch.empty_like(value, device="meta") for value in example_inputs]
+        self.values: dict[fx.Node, Any] = {}
+        self.larger_values: dict[fx.Node, Any] = {}  # of a batch with one example more
+        self.follows: set[fx.Node] = set()  # the inputs and what depends on them
+        self.tensors: dict[fx.Node, int] = {}  # node -> version of its tensor, which in-place operations count up
+        self.changes: dict[fx.Node, list[fx.Node]] = {}
+        self.running = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, CONTAINERS):
+            return False
+        if type(m).__module__.startswith("torch.nn") or isinstance(m, NORMS) or not any(m.children()):
+            return True
+        return self.granularity == "block" and _is_block(m)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        if node.op != "output":
+            self.values[node] = self._run(node, self.values, self.examples)
+            self._note(node)
+        return node
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.known(obj))
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """Return what a proxy stands for when that depends on shapes alone, and not on the number of examples."""
+        value = self.values[proxy.node]
+        if not isinstance(value, Tensor):
+            more = [torch.cat([example, example[:1]]) for example in self.examples]
+            for node in self.graph.nodes:
+                if node not in self.larger_values:
+                    self.larger_values[node] = self._run(node, self.larger_values, more)
+            if self.larger_values[proxy.node] == value:
+                return value
+        return super().to_bool(proxy)  # raises
+
+    def _run(self, node: fx.Node, values: dict[fx.Node, Any], examples: list[Tensor]) -> Any:
+        args = fx.node.map_arg(node.args, values.__getitem__)
+        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+        self.running = True  # not traced
+        try:
+            with torch.no_grad(), torch.device("meta"):
+                if node.op == "placeholder":
+                    place = sum(other.op == "placeholder" for other in values)
+                    return examples[place] if place < len(examples) else args[0]
+                if node.op == "get_attr":
+                    value = operator.attrgetter(node.target)(self.root)
+                    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+                if node.op == "call_module":
+                    return on_meta(self.root.get_submodule(node.target), *args, **kwargs)
+                if node.op == "call_method":
+                    return getattr(args[0], node.target)(*args[1:], **kwargs)
+                return node.target(*args, **kwargs)
+        finally:
+            self.running = False
+
+    def _note(self, node: fx.Node) -> None:
+        if any(other in self.tensors and self._has_changed(other) for other in node.all_input_nodes):
+            self.changes[node] = [other for other in self.tensors if self._has_changed(other)]  # views of it included
+            self.tensors.update({other: self.values[other]._version for other in self.changes[node]})
+        if node.op == "placeholder" or not self.follows.isdisjoint(node.all_input_nodes):
+            self.follows.add(node)
+            if isinstance(self.values[node], Tensor):
+                self.tensors[node] = self.values[node]._version
+
+    def _has_changed(self, node: fx.Node) -> bool:
+        return self.values[node]._version != self.tensors[node]
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Say whether a module holds two weight layers or more and is not itself a stack of such blocks."""
+    if _count_weights(module) < 2:
+        return False
+    for part in module.modules():
+        if isinstance(part, CONTAINERS):
+            kinds = [type(child) for child in part.children() if _is_custom(child) and _count_weights(child) > 1]
+            if len(kinds) > len(set(kinds)):
+                return False
+    return True
+
+
+def _is_custom(module: nn.Module) -> bool:
+    return not isinstance(module, CONTAINERS) and not type(module).__module__.startswith("torch.nn")
+
+
+def _count_weights(module: nn.Module) -> int:
+    return sum(parameter.ndim > 1 for parameter in module.parameters())
+
+
+# -- in-place operations --------------------------------------------------------------------------------------------
+
+
+def _redirect(graph: fx.Graph, tracer: _Tracer) -> dict[fx.Node, list[fx.Node]]:
+    """Let whoever reads a tensor after it was changed in place read the result of that change instead."""
+    position = {node: place for place, node in enumerate(graph.nodes)}
+    now: dict[fx.Node, fx.Node] = {}  # a node whose tensor was changed -> the node that changed it
+    overwritten: dict[fx.Node, list[fx.Node]] = {}
+    for node, changed in tracer.changes.items():
+        for first in changed:
+            before = now.get(first, first)
+            later = [user for user in before.users if position[user] > position[node] and user.target not in _SIZES]
+            if tracer.values[node] is tracer.values[first]:
+                before.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+                now[first] = node
+            elif later:
+                msg = (
+                    f"{node.target} changes its input in place, and {later[0].target} reads it afterwards, which a "
+                    "graph cannot tell. Change a copy instead: x = x.clone()."
+                )
+                raise ValueError(msg)
+            if before in node.all_input_nodes and not _set_out_of_place(node, tracer.root):
+                overwritten.setdefault(node, []).append(before)
+    return overwritten
+
+
+def _set_out_of_place(node: fx.Node, module: nn.Module) -> bool:
+    """Switch the in-place form of a call off, where it has another one."""
+    if node.op == "call_function" and node.target in _OUT_OF_PLACE:
+        node.target = _OUT_OF_PLACE[node.target]
+        return True
+    part = module.get_submodule(node.target) if node.op == "call_module" else None
+    if hasattr(part, "inplace") and not any(part.children()):
+        part.inplace = False
+        return True
+    return False

@@ -1,0 +1,109 @@
+"""Files of weights: read without running code from them, and put into a module without a second copy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tlkit.errors import quoted
+
+__all__ = ["filled", "made", "read_weights"]
+
+# torchvision's files for DenseNet are older than the rule that names in a module hold no dots
+_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a .safetensors file, or one of torch.save.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When it is damaged, or holds anything but tensors by name.
+    """
+    if not path.is_file():
+        msg = (
+            f"There is no weights file {path}. weights is 'imagenet', None or the path of a .safetensors or .pth file."
+        )
+        raise FileNotFoundError(msg)
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else _load(path)
+    except (SafetensorError, OSError) as error:
+        msg = f"{path} is damaged or no safetensors file: {error}."
+        raise ValueError(msg) from error
+    if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
+        return {_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
+    held = f"a dictionary of {quoted(map(str, [*state][:5]))}" if isinstance(state, Mapping) else type(state).__name__
+    msg = f"{path} holds {held}, not weights by name. Save model.state_dict() alone."
+    raise ValueError(msg)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch's own words recommend to load without this guard
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found:
+            msg = (
+                f"{path} holds more than tensors ({found[1]}), and reading that could run code. It was not read. "
+                "Ask for the weights alone: torch.save(model.state_dict(), path), or a .safetensors file."
+            )
+        else:
+            msg = f"{path} is damaged or no file of torch.save ({type(error).__name__})."
+        raise ValueError(msg) from None
+
+
+def made(make: Callable[[], nn.Module]) -> nn.Module:
+    """Make a module, also under ``torch.device("meta")`` when its constructor computes with values."""
+    try:
+        return make()
+    except NotImplementedError:
+        where = torch.empty(0).device
+        with torch.device("cpu"):
+            return make().to(where)
+
+
+def filled(make: Callable[[], nn.Module], state: Mapping[str, Tensor], source: str) -> nn.Module:
+    """Make a module around given tensors.
+
+    Raises
+    ------
+    ValueError
+        When the tensors are those of another architecture.
+    """
+    with torch.device("meta"):
+        module = made(make)
+    if any(name not in state for name, _ in module.named_buffers()):
+        module = made(make)  # buffers that no file holds need their computed values
+    problems = _misfits(module.state_dict(), state)
+    if problems:
+        msg = f"The weights in {source} do not fit {type(module).__name__}: {'; '.join(problems)}."
+        raise ValueError(msg)
+    module.load_state_dict(state, assign=True)
+    return module
+
+
+def _misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    # files from before 2018 hold no count of batches; torch starts it at 0
+    missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in expected]
+    other = [name for name in expected if name in given and expected[name].shape != given[name].shape]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} tensors are missing, such as '{missing[0]}'")
+    if unexpected:
+        problems.append(f"{len(unexpected)} have no place, such as '{unexpected[0]}'")
+    if other:
+        shapes = f"{tuple(given[other[0]].shape)}, expected {tuple(expected[other[0]].shape)}"
+        problems.append(f"{len(other)} have another shape, such as '{other[0]}': {shapes}")
+    return problems
