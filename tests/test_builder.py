@@ -180,6 +180,16 @@ def test_memory_is_shared_until_one_of_the_two_is_changed():
     assert torch._C._data_address(old) != torch._C._data_address(new)
 
 
+def test_what_numpy_can_write_to_is_copied_at_once():
+    net = chain(4, 5, 3)
+    before = weights(net)
+    alias = net.vertices["0"].module.weight.detach().numpy()
+    copied = tl.TransferLearning(net).build()
+    alias[:] = 7
+    assert furthest(weights(copied), before) == 0
+    assert (net.vertices["0"].module.weight == 7).all()
+
+
 def from_torch_file(tensors, *, mmap, tmp_path):
     torch.save(tensors, tmp_path / "weights.pth")
     return torch.load(tmp_path / "weights.pth", weights_only=True, mmap=mmap)
@@ -706,7 +716,7 @@ def test_a_width_can_be_changed_on_single_layers_of_the_original_only(vgg):
     with pytest.raises(ValueError, match=r"'block5_pool' is a MaxPool2d, not a single layer.*'fc1'.*'predictions'"):
         apply(vgg, [("n_out_replace", "block5_pool", 5)])
     with pytest.raises(ValueError, match="'predictions' is removed in the same build"):
-        apply(vgg, [("remove_vertex_and_connections", "predictions"), ("n_out_replace", "predictions", 5)])
+        apply(vgg, [("remove_layers_from_output", 1), ("n_out_replace", "predictions", 5)])
     new = [("remove_vertex_keep_connections", "fc2"), ("add_layer", "fc2", tl.Dense(12), "fc1")]
     with pytest.raises(ValueError, match="'fc2' is new: give its width in its description"):
         apply(vgg, [*new, ("n_out_replace", "fc2", 5)])

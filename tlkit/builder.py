@@ -601,6 +601,6 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 def _copied_tensor(tensor: Tensor) -> Tensor:
     """Copy a tensor; where torch can do that safely, memory is copied only when one of the two is written to."""
     # not on other devices, where optimizers write past the copy-on-write mark, and not in memory that is not torch's
-    # own (files, NumPy, torch.load, other processes), which cannot carry the mark: writing there would crash
+    # own (files, torch.load, other processes) or that NumPy sees too: writing there would crash, or change both
     lazily = tensor.device.type == "cpu" and tensor.untyped_storage().resizable() and not tensor.is_shared()
     return torch._lazy_clone(tensor) if lazily else tensor.clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> Path:
     OSError
         When the file cannot be written; an older one is still there.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     recipe = net.recipe or {"source": {"module": "a network built by hand"}, "edits": []}
     for edit in (edit for edits in recipe["edits"] for edit in edits):
         if "unsaved" in edit:
@@ -44,6 +45,8 @@ def save(net: Network, path: str | os.PathLike[str]) -> Path:
                 "data. Add it as a description (tl.Dense, tl.Conv2d, ...), or save net.state_dict() yourself."
             )
             raise ValueError(msg)
+    values = net.state_dict(keep_vars=True)
+    weights = {name: values[name].detach().cpu().contiguous() for name in dict.fromkeys(_owners(values).values())}
     header = {
         "format": FORMAT,
         "recipe": recipe,
@@ -53,8 +56,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> Path:
         "seed": net.seed,
         "epochs_seen": net.epochs_seen,
     }
-    values = net.state_dict(keep_vars=True)
-    weights = {name: values[name].detach().contiguous() for name in dict.fromkeys(_owners(values).values())}
+    header["crc32"] = _crc32(header, weights)
     _publish(weights, {"tlkit": json.dumps(header)}, path)
     return path
 
@@ -77,9 +79,10 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
     FileNotFoundError, ValueError
         When there is no such file, or it is damaged or of another kind.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     header, weights = _read(path)
-    net = _rebuild(header, source, path, "meta")  # on shapes alone, so that the weights are in memory once
+    # on shapes alone where that can be done, so that the weights are in memory once
+    net = _rebuild(header, source, path, "meta" if source is None else "cpu")
     if any(value.is_meta and name not in weights for name, value in net.named_buffers()):
         net = _rebuild(header, source, path, "cpu")  # buffers that no file holds need their computed values
     _fill(net, weights, path)
@@ -97,7 +100,7 @@ def _rebuild(header: dict[str, Any], source: Network | None, path: Path, device:
     recipe = header["recipe"]
     with torch.device(device):
         if source is not None:
-            source = TransferLearning(source).build().to(device)
+            source = TransferLearning(source).build()
         elif "zoo" in recipe["source"]:
             source = zoo.load(recipe["source"]["zoo"], weights=None, granularity=recipe["source"]["granularity"])
         else:
@@ -138,6 +141,15 @@ def _owners(values: dict[str, Tensor]) -> dict[str, str]:
     return {name: first.setdefault(id(value), name) for name, value in values.items()}
 
 
+def _crc32(header: dict[str, Any], weights: dict[str, Tensor]) -> int:
+    checksum = zlib.crc32(json.dumps(header).encode())
+    for name, value in sorted(weights.items()):
+        checksum = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), checksum)
+        if value.numel():
+            checksum = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy(), checksum)
+    return checksum
+
+
 def _publish(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
     if path.is_dir():
@@ -167,16 +179,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # copies: the file can then be replaced while the network lives
-            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         msg = f"{path} is damaged or no file of tl.save: {error}."
         raise ValueError(msg) from error
     if "tlkit" not in metadata:
         msg = f"{path} is a safetensors file, but not one of tl.save. Plain weights: tl.zoo.load(name, weights=path)."
         raise ValueError(msg)
-    header = json.loads(metadata["tlkit"])
-    if header["format"] > FORMAT:
+    try:
+        header = json.loads(metadata["tlkit"])
+        newer = header["format"] > FORMAT
+    except (ValueError, KeyError, TypeError):
+        header, newer = {}, False
+    if newer:
         msg = f"{path} has format {header['format']}; this version of tlkit reads up to {FORMAT}. Update tlkit."
         raise ValueError(msg)
-    return header, weights
+    if header.pop("crc32", None) != _crc32(header, weights):
+        msg = f"{path} is damaged: it does not hold what was saved. Copy or save it again."
+        raise ValueError(msg)
+    # copies, so that the file can be replaced while the network lives
+    return header, {name: value.clone() for name, value in weights.items()}

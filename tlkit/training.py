@@ -178,7 +178,8 @@ def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) ->
     raw = net.preactivations(x)
     modules = net.vertices
     targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
-    return sum(modules[name].module.compute_loss(value, targets[name]) for name, value in raw.items())
+    losses = {name: modules[name].module.compute_loss for name in raw if name in modules}
+    return sum(loss(raw[name], targets[name]) for name, loss in losses.items())
 
 
 def device(name: str = "auto") -> torch.device:
@@ -266,8 +267,8 @@ def _check_trainable(net: Network) -> None:
     if not any(parameter.requires_grad for parameter in net.parameters()):
         msg = "Everything is frozen, so there is nothing to train. Unfreeze some of it: net.unfreeze(name)."
         raise ValueError(msg)
-    for name in net.outputs:
-        module = net.vertices[name].module if name in net.vertices else None
+    for name in _trained_outputs(net):
+        module = net.vertices[name].module
         if not hasattr(module, "compute_loss"):
             msg = (
                 f"The output '{name}' ({type(module).__name__}) has no loss to train on. Replace it: "
@@ -281,11 +282,16 @@ def _check_labels(net: Network, labels: Any) -> None:
     if isinstance(labels, Mapping) and set(labels) != set(net.outputs):
         msg = f"The network answers with {quoted(net.outputs)}, the labels are for {quoted(labels)}."
         raise ValueError(msg)
-    for name in net.outputs:
+    for name in _trained_outputs(net):
         module = net.vertices[name].module
         of_output = labels[name] if isinstance(labels, Mapping) else labels
         if getattr(module, "loss", None) == "negative_log_likelihood" and of_output.ndim == 1:
             _check_class_numbers(name, of_output, module.out_features)
+
+
+def _trained_outputs(net: Network) -> list[str]:
+    """Leave out what the trainable half of a split network hands on from the frozen half."""
+    return [name for name in net.outputs if name in net.vertices]
 
 
 def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:

@@ -1,0 +1,516 @@
+import os
+import stat
+import sys
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nets import blobs, chain, classifier, furthest, moved, narrow_vgg16, pictures, seeded, weights
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import tlkit as tl
+from tlkit import saving
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.tlk"
+
+
+def round_trip(net, path, source=None, **options):
+    return tl.load(tl.save(net, path), source, **options)
+
+
+def zoo_head(net, classes=5, **options):
+    """Replace the last layer of a network of the zoo."""
+    return (
+        tl.TransferLearning(net)
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Nesterovs(1e-2, 0.9), l2=1e-3, seed=5))
+        .set_feature_extractor(net.landmarks.penultimate)
+        .remove_vertex_keep_connections(net.landmarks.head)
+        .add_layer(net.landmarks.head, tl.Output(classes, **options), *net.vertices[net.landmarks.head].inputs)
+        .build()
+    )
+
+
+# -- round trips ----------------------------------------------------------------------------------------------------
+
+
+def test_efficientnet_comes_back_bit_by_bit(path):
+    net = zoo_head(tl.zoo.load())
+    net.classes = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    loaded = round_trip(net, path)
+    assert furthest(weights(net), weights(loaded)) == 0
+    with seeded(1):
+        images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), net(images))
+    assert loaded.classes == net.classes
+    assert loaded.preprocessing == net.preprocessing
+    assert loaded.landmarks == net.landmarks
+    assert loaded.frozen == net.frozen
+    again = zoo_head(loaded, classes=3)
+    assert again.outputs == loaded.outputs
+
+
+@pytest.fixture(scope="module")
+def squeezenet():
+    with seeded(2):
+        return tl.zoo.load("squeezenet1_1", weights=None)
+
+
+def squeezed(squeezenet):
+    return (
+        tl.TransferLearning(squeezenet)
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Adam(1e-3), l1=1e-4, dropout=0.2, seed=5))
+        .set_feature_extractor("features_9")
+        .add_layer(
+            "hidden", tl.Dense(8, activation="tanh", weight_init=tl.Normal(0, 0.1), updater=tl.Sgd(0.1)), "flatten"
+        )
+        .add_layer("answer", tl.Output(5, l2=0.1), "hidden")
+        .set_outputs("answer")
+        .build()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:'dropout' of the configuration")
+def test_a_network_of_the_zoo_comes_back_with_everything(squeezenet, path):
+    net = squeezed(squeezenet).freeze("features_11", backprop=True)
+    net.classes, net.epochs_seen = tuple("abcde"), 4
+    loaded = round_trip(net, path)
+    assert furthest(weights(net), weights(loaded)) == 0
+    assert list(loaded.vertices) == list(net.vertices)
+    for name, vertex in net.vertices.items():
+        assert loaded.vertices[name].settings == vertex.settings
+        assert loaded.vertices[name].inputs == vertex.inputs
+        assert str(loaded.vertices[name].module) == str(vertex.module)
+    assert {n: p.requires_grad for n, p in loaded.named_parameters()} == {
+        n: p.requires_grad for n, p in net.named_parameters()
+    }
+    for attribute in ("inputs", "input_shapes", "outputs", "frozen", "passing", "classes", "seed", "epochs_seen"):
+        assert getattr(loaded, attribute) == getattr(net, attribute), attribute
+    assert loaded.preprocessing == net.preprocessing
+    assert not loaded.training
+    assert not any(p.is_meta for p in [*loaded.parameters(), *loaded.buffers()])
+
+
+@pytest.mark.filterwarnings("ignore:'dropout' of the configuration")
+def test_the_next_training_step_is_the_same(squeezenet, path):
+    net = squeezed(squeezenet)
+    with seeded(1):
+        data = torch.randn(6, 3, 64, 64), torch.arange(6) % 5
+    loaded = round_trip(net, path)
+    histories = [tl.fit(one, data, epochs=2, batch_size=3, progress=False) for one in (net, loaded)]
+    assert histories[0].losses == histories[1].losses
+    assert furthest(weights(net), weights(loaded)) == 0
+
+
+def test_training_goes_on_where_it_was_saved(path):
+    source = chain(4, 8, 3)
+    net = classifier(4, 8, 3)  # plain gradient descent keeps no state between steps
+    tl.fit(net, blobs(), epochs=2, batch_size=8, progress=False)
+    loaded = round_trip(net, path, source)
+    for one in (net, loaded):
+        tl.fit(one, blobs(), epochs=2, batch_size=8, progress=False)
+    assert furthest(weights(net), weights(loaded)) == 0
+
+
+def test_a_whole_network_of_the_zoo_needs_no_edits(squeezenet, path):
+    loaded = round_trip(squeezenet, path)
+    assert furthest(weights(squeezenet), weights(loaded)) == 0
+    assert loaded.classes == squeezenet.classes
+
+
+def test_a_network_opened_into_layers_comes_back_opened(path):
+    net = tl.zoo.load("squeezenet1_1", weights=None, granularity="layer")
+    loaded = round_trip(net, path)
+    assert list(loaded.vertices) == list(net.vertices)
+    assert furthest(weights(net), weights(loaded)) == 0
+
+
+def test_frozen_marks_can_be_left_behind(path):
+    source = chain(4, 5, 6, 3)
+    net = tl.TransferLearning(source).set_feature_extractor("1").build()
+    assert round_trip(net, path, source).frozen == {"0", "1"}
+    loaded = round_trip(net, path, source, frozen=False)
+    assert loaded.frozen == frozenset()
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def test_marks_set_after_the_build_are_saved_too(path):
+    source = chain(4, 5, 6, 3)
+    net = tl.TransferLearning(source).set_feature_extractor("1").build()
+    net.unfreeze().freeze("0")
+    assert round_trip(net, path, source).frozen == {"0"}
+
+
+def test_marks_set_before_a_build_decide_what_it_tuned_and_that_comes_back(path):
+    tuning = tl.FineTuneConfiguration(activation="tanh", dropout=0.5, l2=0.1)
+    source = chain(4, 5, 6, 3)
+    frozen = tl.TransferLearning(source).build().freeze("0")  # in place, as the helper does it
+    net = tl.TransferLearning(frozen).fine_tune_configuration(tuning).build()
+    net.unfreeze()
+    net = tl.TransferLearning(net).fine_tune_configuration(tl.FineTuneConfiguration(l1=0.1)).build()
+    loaded = round_trip(net, path, source)
+    x, _ = blobs()
+    assert torch.equal(loaded(x), net(x))
+    for name, vertex in net.vertices.items():
+        assert str(loaded.vertices[name].module) == str(vertex.module)
+        assert loaded.vertices[name].settings == vertex.settings
+    assert source.frozen == frozenset()
+
+
+def test_several_builds_in_a_row_come_back(path):
+    source = narrow_vgg16()
+    third_b = (
+        tl.TransferLearning(source)
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Nesterovs(5e-5, 0.9), seed=12345))
+        .set_feature_extractor("block5_pool")
+        .n_out_replace("fc2", 10, "xavier", tl.Normal(0, 0.1))
+        .remove_vertex_and_connections("predictions")
+        .add_layer("fc3", tl.Dense(6, activation="relu"), "fc2")
+        .add_layer("newpredictions", tl.Output(5), "fc3")
+        .set_outputs("newpredictions")
+        .build()
+    )
+    loaded_b = round_trip(third_b, path, source)
+    third_c = (
+        tl.TransferLearning(loaded_b)
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Sgd(1e-3), dropout=None))
+        .set_feature_extractor("block4_pool")
+        .build()
+    )
+    loaded_c = round_trip(third_c, path, source)
+    assert furthest(weights(third_c), weights(loaded_c)) == 0
+    assert loaded_c.frozen == loaded_c.ancestors("block4_pool")
+    assert loaded_c.recipe == third_c.recipe
+    for name, vertex in third_c.vertices.items():
+        assert loaded_c.vertices[name].settings == vertex.settings
+        assert str(loaded_c.vertices[name].module) == str(vertex.module)
+    for one in (third_c, loaded_c):
+        tl.fit(one, pictures(), batch_size=4, progress=False)
+    assert furthest(weights(third_c), weights(loaded_c)) == 0
+
+
+def test_a_second_round_trip_gives_the_same_file(path, tmp_path):
+    source = narrow_vgg16()
+    net = tl.TransferLearning(source).n_out_replace("fc2", 10).set_feature_extractor("fc1").build()
+    tl.save(tl.load(tl.save(net, path), source), tmp_path / "again.tlk")
+    assert (tmp_path / "again.tlk").read_bytes() == path.read_bytes()
+
+
+# -- networks of ones own -------------------------------------------------------------------------------------------
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(torch.relu(self.layer(x))))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(self.second(torch.relu(self.first(x))))
+
+
+@pytest.mark.parametrize("kind", [Twice, Tied])
+def test_weights_that_vertices_share_are_saved_once_and_shared_again(kind, path):
+    source = tl.Network.from_module(kind(), [torch.zeros(1, 4)])
+    net = tl.TransferLearning(source).remove_vertex_keep_connections("head")
+    net = net.add_layer("head", tl.Output(3, updater=tl.Sgd(0.1)), *source.vertices["head"].inputs).build()
+    net.seed = 1
+    loaded = round_trip(net, path, source)
+    assert len(list(loaded.parameters())) == len(list(net.parameters()))
+    with safe_open(path, "pt") as file:
+        assert len(file.keys()) == len(list(net.parameters()))
+    for one in (net, loaded):
+        tl.fit(one, blobs(), epochs=2, batch_size=8, progress=False)
+    assert furthest(weights(net), weights(loaded)) == 0
+
+
+def test_a_module_of_ones_own_is_needed_again(path):
+    source = tl.Network.from_module(Twice(), [torch.zeros(1, 4)])
+    tl.save(source, path)
+    with pytest.raises(
+        ValueError, match=r"built from .*Twice, which the file cannot rebuild.*source=tl.Network.from_m"
+    ):
+        tl.load(path)
+    other = tl.Network.from_module(Twice(), [torch.zeros(1, 4)])
+    before = weights(other)
+    loaded = tl.load(path, other)
+    assert furthest(weights(loaded), weights(source)) == 0
+    assert furthest(weights(other), before) == 0, "the source lends its structure only"
+    assert loaded is not other
+    assert all(p.device.type == "cpu" for p in other.parameters())
+
+
+def test_edits_of_a_network_built_by_hand_come_back(path):
+    vertices = {"hidden": tl.Vertex(nn.Linear(4, 8), ("x",)), "out": tl.Vertex(nn.Linear(8, 2), ("hidden",))}
+    source = tl.Network(vertices, {"x": (4,)}, ["out"])
+    net = tl.TransferLearning(source).n_out_replace("hidden", 5).set_feature_extractor("hidden").build()
+    loaded = round_trip(net, path, source)
+    assert furthest(weights(net), weights(loaded)) == 0
+    assert loaded.frozen == {"hidden"}
+    with pytest.raises(ValueError, match="built from a network built by hand"):
+        tl.load(path)
+
+
+def test_a_source_of_another_structure_is_refused(path):
+    net = tl.TransferLearning(chain(4, 5, 3)).build()
+    tl.save(net, path)
+    with pytest.raises(ValueError, match=r"does not fit the network it describes: missing \['2.bias', '2.weight'\]"):
+        tl.load(path, chain(4, 5, 6, 3))
+    with pytest.raises(ValueError, match=r"(?s)does not fit the network it describes: .*size mismatch for 0.weight"):
+        tl.load(path, chain(4, 6, 3))
+
+
+def test_a_vertex_added_as_an_object_is_refused_with_its_name(path):
+    layer = tl.TransferLearning(chain(4, 5, 3)).add_layer("mine", nn.Linear(5, 2), "0").set_outputs("1", "mine").build()
+    with pytest.raises(ValueError, match=r"'mine' was added as an object of torch.nn.modules.linear.Linear.*tl.Dense"):
+        tl.save(layer, path)
+    later = tl.TransferLearning(layer).set_feature_extractor("0").build()
+    with pytest.raises(ValueError, match="'mine' was added as an object"):
+        tl.save(later, path)
+    assert not path.exists()
+
+
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("shift", torch.tensor([1.0, 2.0, 3.0, 4.0]), persistent=False)
+        self.register_buffer("scale", torch.tensor([0.5]))
+
+    def forward(self, x):
+        return self.layer((x + self.shift) * self.scale)
+
+
+def test_buffers_that_no_file_holds_are_computed_again(path):
+    source = tl.Network.from_module(Shifted(), [torch.zeros(1, 4)])
+    loaded = round_trip(tl.TransferLearning(source).build(), path, source)
+    x, _ = blobs()
+    assert torch.equal(loaded(x), source(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_type_of_the_weights_comes_back(dtype, path):
+    source = chain(4, 5, 3)
+    net = tl.TransferLearning(source).build().to(dtype)
+    loaded = round_trip(net, path, source)
+    assert {p.dtype for p in loaded.parameters()} == {dtype}
+    assert furthest(weights(net), weights(loaded)) == 0
+
+
+def test_weights_in_another_memory_order_come_back(path):
+    source = narrow_vgg16()
+    net = tl.TransferLearning(source).build().to(memory_format=torch.channels_last)
+    assert furthest(weights(net), weights(round_trip(net, path, source))) == 0
+
+
+# -- the file -------------------------------------------------------------------------------------------------------
+
+
+def test_saving_returns_the_path_and_makes_its_folder(tmp_path):
+    where = tl.save(chain(4, 3), os.fspath(tmp_path / "a" / "b" / "net.tlk"))
+    assert where == tmp_path / "a" / "b" / "net.tlk"
+    assert where.is_file()
+
+
+def test_home_may_be_written_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    monkeypatch.setenv("USERPROFILE", os.fspath(tmp_path))
+    assert tl.save(chain(4, 3), "~/net.tlk") == tmp_path / "net.tlk"
+    assert tl.load("~/net.tlk", chain(4, 3)).outputs == ("0",)
+
+
+def test_saving_changes_nothing_about_the_network(path):
+    net = narrow_vgg16(batch_norm=True).freeze("block1_pool").train()
+    before, modes = weights(net), [module.training for module in net.modules()]
+    tl.save(net, path)
+    assert moved(net, before) == set()
+    assert [module.training for module in net.modules()] == modes
+
+
+def test_the_file_can_be_replaced_or_removed_while_a_network_from_it_lives(path):
+    source = chain(4, 8, 3)
+    net = round_trip(tl.TransferLearning(source).build(), path, source)
+    before = weights(net)
+    with torch.no_grad():
+        net.vertices["0"].module.weight.add_(1)
+    tl.save(net, path)
+    assert moved(tl.load(path, source), before) == {"0"}
+    path.write_bytes(b"\0" * 10_000)
+    path.unlink()
+    assert moved(net, before) == {"0"}
+
+
+def test_a_loaded_network_can_be_edited_and_trained(path):
+    source = chain(4, 8, 3)
+    loaded = round_trip(tl.TransferLearning(source).build(), path, source)
+    before = weights(loaded)
+    net = tl.TransferLearning(loaded).remove_vertex_keep_connections("1").add_layer("1", tl.Output(3), "0").build()
+    own = weights(net)
+    tl.fit(net, blobs(), progress=False)
+    assert moved(net, own) == {"0", "1"}
+    assert moved(loaded, before) == set()
+
+
+def test_a_build_from_a_loaded_network_shares_its_memory(path):
+    source = chain(4, 8, 3)
+    loaded = round_trip(tl.TransferLearning(source).build(), path, source)
+    built = tl.TransferLearning(loaded).build()
+    addresses = [torch._C._data_address(net.vertices["0"].module.weight) for net in (loaded, built)]
+    assert addresses[0] == addresses[1]
+
+
+def fail_halfway(weights, filename, metadata):
+    filename.write_bytes(b"half a file")
+    raise OSError(28, "No space left on device")
+
+
+def fail_in_safetensors(weights, filename, metadata):
+    from safetensors import SafetensorError
+
+    msg = "I/O error: No space left on device"
+    raise SafetensorError(msg)
+
+
+def stop_halfway(weights, filename, metadata):
+    filename.write_bytes(b"half a file")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [(fail_halfway, OSError), (fail_in_safetensors, OSError), (stop_halfway, KeyboardInterrupt)],
+)
+@pytest.mark.parametrize("there", [True, False], ids=["over an old file", "new"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(broken, error, there, path, monkeypatch):
+    source = chain(4, 3)
+    if there:
+        tl.save(source, path)
+    before = path.read_bytes() if there else b""
+    monkeypatch.setattr(saving, "save_file", broken)
+    with pytest.raises(error):
+        tl.save(chain(4, 3).freeze("0"), path)
+    assert [file.name for file in path.parent.iterdir()] == (["net.tlk"] if there else [])
+    if there:
+        assert path.read_bytes() == before
+        assert tl.load(path, source).frozen == frozenset()
+
+
+def test_a_disk_that_fills_up_is_said_in_a_sentence(path, monkeypatch):
+    monkeypatch.setattr(saving, "save_file", fail_in_safetensors)
+    with pytest.raises(
+        OSError, match=r"net.tlk cannot be written: I/O error: No space left.*older file .* still there"
+    ):
+        tl.save(chain(4, 3), path)
+
+
+def test_a_save_leaves_one_file(path):
+    for _ in range(2):
+        tl.save(chain(4, 3), path)
+    assert [file.name for file in path.parent.iterdir()] == ["net.tlk"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_is_respected(mask, mode, path):
+    before = os.umask(mask)
+    try:
+        tl.save(chain(4, 3), path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_folder_in_the_way_is_said(path):
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match=r"net.tlk is a folder. Give the name of a file in it"):
+        tl.save(chain(4, 3), path)
+
+
+# -- files that cannot be read --------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_there_is_said(path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*net.tlk. tl.save\(net, path\) writes one"):
+        tl.load(path)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_truncated_file_is_said_to_be_damaged(path, data):
+    tl.save(chain(4, 3), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(ValueError, match=r"net.tlk is damaged or no file of tl.save"):
+        tl.load(path, chain(4, 3))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_flipped_bit_in_the_weights_is_said_to_be_damage(path, data):
+    tl.save(chain(4, 3), path)
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[data.draw(st.integers(start, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"net.tlk is damaged: it does not hold what was saved"):
+        tl.load(path, chain(4, 3))
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_flipped_bit_anywhere_ends_in_a_sentence(path, data):
+    tl.save(chain(4, 3), path)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"net.tlk (is damaged|is a safetensors file, but not|has format \d)"):
+        saving._read(path)
+
+
+def test_a_foreign_safetensors_file_is_said_to_be_one(path):
+    save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"a safetensors file, but not one of tl.save.*tl.zoo.load\(name, weights=path\)"
+    ):
+        tl.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + b"\0" * 100], ids=["empty", "text", "zip"])
+def test_any_other_file_is_said_to_be_none_of_ours(content, path):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged or no file of tl.save"):
+        tl.load(path)
+
+
+def test_a_file_with_pickled_weights_is_not_opened(path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (os.fspath(path.parent / "ran"),)
+
+    torch.save({"weight": Trap()}, path)
+    with pytest.raises(ValueError, match=r"damaged or no file of tl.save"):
+        tl.load(path)
+    assert not (path.parent / "ran").exists()
+
+
+def test_a_file_of_a_newer_version_is_said_to_be_newer(path, monkeypatch):
+    monkeypatch.setattr(saving, "FORMAT", 2)
+    tl.save(chain(4, 3), path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"has format 2; this version of tlkit reads up to 1. Update tlkit"):
+        tl.load(path, chain(4, 3))
