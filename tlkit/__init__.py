@@ -20,6 +20,7 @@ _HOMES = {
     name: module
     for module, names in {
         "builder": ("TransferLearning",),
+        "checks": ("check",),
         "evaluation": ("Evaluation", "evaluate"),
         "features": ("Features",),
         "graph": ("Landmarks", "Network", "Vertex"),
@@ -36,10 +37,11 @@ _HOMES = {
         "training": ("History", "device", "fit"),
         "tuning": ("FineTuneConfiguration",),
         "updaters": ("AdaDelta", "AdaGrad", "AdaMax", "Adam", "AdamW", "Nadam", "Nesterovs", "RmsProp", "Sgd"),
+        "widgets": ("FreezePicker", "HeadDesigner"),
     }.items()
     for name in names
 }  # fmt: skip
-_MODULES = ("images", "plots", "zoo")
+_MODULES = ("images", "plots", "widgets", "zoo")
 
 __all__ = ["__version__", *sorted(_HOMES), *_MODULES]
 

@@ -1,0 +1,15 @@
+"""Widgets: see at once what a choice does. Each one also has `.code`, the Python that does the same without it."""
+
+from __future__ import annotations
+
+try:
+    import ipywidgets  # noqa: F401
+except ModuleNotFoundError as error:
+    msg = "The widgets need the package ipywidgets. Install it: pip install 'ipywidgets>=8.1'."
+    raise ModuleNotFoundError(msg) from error
+
+from tlkit.widgets.freeze_picker import FreezePicker
+from tlkit.widgets.head_designer import HeadDesigner
+from tlkit.widgets.heads import Head, Run, hold_out
+
+__all__ = ["FreezePicker", "Head", "HeadDesigner", "Run", "hold_out"]
