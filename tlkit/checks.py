@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor, allclose
 
 from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network
 from tlkit.layers import OutputLayer, is_weight_layer
+from tlkit.memory import counted
+from tlkit.preprocessing import Preprocessing
 from tlkit.stages import stages
 from tlkit.updaters import Adam, Sgd
 
@@ -207,6 +213,207 @@ def _kind(answer: Any) -> str:
 def _named(answer: Any) -> str:
     name = type(answer).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+# -- notebook 00: DL4J's Transfer Learning API ----------------------------------------------------------------------
+
+
+@exercise("00.1", "vgg16 frozen up to block5_pool, its old head in place: how many parameters are trainable?")
+def behind_the_bottleneck(answer: Any, vgg16: Network) -> str:
+    number = as_number(answer)
+    frozen = vgg16.ancestors(vgg16.landmarks.bottleneck)
+    sizes = {name: sum(p.numel() for p in vertex.module.parameters()) for name, vertex in vgg16.vertices.items()}
+    behind = {name: size for name, size in sizes.items() if size and name not in frozen}
+    right, total = sum(behind.values()), sum(sizes.values())
+    if number == right:
+        return f"{quoted(behind)} lie behind the boundary, with {right:,} of {total:,} parameters."
+    if number == total - right:
+        missing = f"{number:,} are the frozen ones. The question is about the rest."
+    elif number == total:
+        missing = f"{number:,} are all parameters of the network. Leave out the frozen ones."
+    elif number in behind.values() or number in {right - size for size in behind.values()}:
+        missing = f"{number:,} is a part of it. {len(behind)} vertices behind the boundary have parameters."
+    else:
+        missing = f"{number:,} is not it. Add up the parameters of the vertices below block5_pool in the summary."
+    raise NotYet(missing)
+
+
+@exercise("00.2", "at which cut point of vgg16 does a boundary take the fewest bytes for an image?")
+def smallest_boundary(answer: Any, vgg16: Network) -> str:
+    if not isinstance(answer, str):
+        missing = f"the answer is the name of a vertex such as 'block1_conv1', and this is {_kind(answer)}."
+        raise NotYet(missing)
+    shapes = vgg16.output_shapes()
+    sizes = {name: math.prod(shapes[name]) for name in vgg16.cut_points}
+    least = [name for name, size in sizes.items() if size == min(sizes.values())]
+    if answer in least:
+        return f"{quoted(least)} answer with {sizes[answer]:,} numbers, {4 * sizes[answer]:,} bytes an image."
+    if answer in vgg16.outputs:
+        missing = f"'{answer}' is an output: with all before it and itself frozen, nothing would be left to train."
+    elif answer not in sizes:
+        missing = f"vgg16 has no cut point '{answer}'.{near_misses(answer, sizes)}"
+    else:
+        missing = f"'{answer}' answers with {sizes[answer]:,} numbers, and there is a vertex with fewer."
+    raise NotYet(missing)
+
+
+@exercise("00.3", "a network from vgg16 whose features have height and width, less than a tenth of it trainable.")
+def spatial_and_light(answer: Any) -> str:
+    net = as_network(answer)
+    name = boundary_of(net)
+    shape = net.output_shapes()[name]
+    if name in net.inputs or name in net.outputs:
+        missing = (
+            f"the boundary '{name}' is the network's {'input' if name in net.inputs else 'output'}. Move it inside."
+        )
+        raise NotYet(missing)
+    if len(shape) < 3 or shape[-1] < 2:
+        missing = (
+            f"the features at '{name}' are {shape[0]:,} numbers without height and width. Name an earlier boundary."
+        )
+        raise NotYet(missing)
+    total = sum(parameter.numel() for parameter in net.parameters())
+    share = trainable(net) / total
+    if share >= 0.1:
+        rest = {key: vertex for key, vertex in net.vertices.items() if key not in net.frozen}
+        largest = max(rest, key=lambda key: sum(p.numel() for p in rest[key].module.parameters()))
+        missing = f"{share:.1%} of {total:,} parameters are trainable, most of them in '{largest}'. Make it narrower."
+        raise NotYet(missing)
+    return (
+        f"'{name}' gives {' × '.join(map(str, shape))} numbers, and {share:.1%} of {total:,} parameters are trainable."
+    )
+
+
+# -- notebook 01: the transfer learning helper ----------------------------------------------------------------------
+
+
+@exercise("01.1", "3,000 photos, 512 maps of 7 by 7 numbers each, four bytes a number: how many bytes?")
+def bytes_of_features(answer: Any) -> str:
+    number = as_number(answer)
+    one, right = 512 * 7 * 7 * 4, 512 * 7 * 7 * 4 * 3000
+    if number == right:
+        return f"{one:,} bytes a photo, 3,000 times: {right:,} bytes, or {right / 1e6:.0f} MB."
+    if number == right // 4:
+        missing = f"{number:,} are the numbers. Each of them takes four bytes."
+    elif number in (one, one // 4):
+        missing = f"{number:,} is one photo's share. There are 3,000."
+    elif number == 512 * 7 * 4 * 3000:
+        missing = "a map has a height of 7 and a width of 7, so 49 numbers."
+    else:
+        missing = f"{number:,} is not it. Multiply maps, height, width, bytes a number, and photos."
+    raise NotYet(missing)
+
+
+@exercise(
+    "01.2", "an epoch takes 60 s on images and 1 s on features, featurizing 75 s: from which number of epochs on?"
+)
+def epochs_until_it_pays(answer: Any) -> str:
+    number = as_number(answer)
+    if number == 2:
+        return "two epochs take 120 s on images, and 75 + 2 × 1 = 77 s with the helper. One epoch would not pay."
+    if number < 2:
+        epochs = counted(number, "epoch")
+        missing = f"with {epochs} the helper takes {75 + number} s, and the whole network {60 * number} s."
+    else:
+        missing = f"{number} epochs pay, but fewer do, too: compare 60 s and 75 s + 1 s an epoch from 1 upwards."
+    raise NotYet(missing)
+
+
+@exercise("01.3", "from imagenet: a new head, and a helper with two feature tensors, bottleneck and penultimate.")
+def two_boundaries(answer: Any, imagenet: Network, flowers: Any) -> str:
+    net = as_network(answer)
+    check_output(net, len(flowers.classes))
+    if not net.frozen:
+        missing = "nothing is frozen in this network. Name the last frozen vertex: .set_feature_extractor(name)."
+        raise NotYet(missing)
+    places = imagenet.landmarks
+    wanted, found = (places.bottleneck, places.penultimate), net.boundary()
+    if set(found) == set(wanted):
+        return f"the unfrozen part reads {quoted(found)}: {len(found)} tensors for each image."
+    if set(found) < set(wanted):
+        lacks = next(name for name in wanted if name not in found)
+        missing = f"nothing unfrozen reads '{lacks}'. Add a vertex that does, and let the head read that vertex."
+    else:
+        missing = f"the unfrozen part reads {quoted(found)}; it should read {quoted(wanted)} and nothing else."
+    raise NotYet(missing)
+
+
+# -- notebook 02: show me the code ----------------------------------------------------------------------------------
+
+
+@exercise("02.1", "633, 898, 641, 699 and 799 pictures of five classes: how many are in the training set?")
+def pictures_to_train_on(answer: Any) -> str:
+    number = as_number(answer)
+    if number == 2530:
+        return "each class is cut to 633, and 506 of them are for training: five times 506 are 2,530."
+    hints = {
+        2936: "that is 80% of all pictures. The classes are cut to the smallest first.",
+        2532: "that is 80% of 3,165 pictures, but each class gives the same whole number of pictures.",
+        3165: "that is training and test set together.",
+        635: "that is the test set.",
+        506: "that is one class's share.",
+        2535: "80% of 633 are 506.4, which is rounded to 506.",
+    }
+    missing = hints.get(number, f"{number:,} is not it. Cut every class to the smallest, then take 80% of each.")
+    raise NotYet(missing)
+
+
+@exercise("02.2", "the batch of images as numbers, normalized with the mean and the standard deviation of each color.")
+def normalized_by_hand(answer: Any, images: Tensor, preprocessing: Preprocessing) -> str:
+    right = preprocessing(images)
+    if not isinstance(answer, Tensor):
+        missing = f"the answer is a tensor with the shape of images, and this is {_kind(answer)}."
+        raise NotYet(missing)
+    if answer.shape != right.shape:
+        missing = f"the shape is {tuple(answer.shape)}; expected is the shape of images, {tuple(right.shape)}."
+        raise NotYet(missing)
+    answer = answer.to(right.device, right.dtype)
+    if allclose(answer, right, atol=1e-4):
+        return f"from {right.min():.2f} to {right.max():.2f}, as the network's weights expect."
+    colors = right.transpose(0, 1).flatten(1), answer.transpose(0, 1).flatten(1)
+    if all(
+        allclose(ours - ours.mean(), theirs - theirs.mean(), atol=1e-4) for ours, theirs in zip(*colors, strict=True)
+    ):
+        missing = "the spread of each color is right, its mean is not. Subtract the mean before you divide."
+    elif answer.abs().max() > 20:
+        missing = (
+            f"values up to {answer.abs().max():,.0f} are too large: mean and std belong to images between 0 and 1."
+        )
+    else:
+        missing = "some numbers differ. Divide by 255, subtract the mean, then divide by std: color by color."
+    raise NotYet(missing)
+
+
+@exercise("02.3", "(train, test): the first 80% of each class by file name to train on, the rest to test.")
+def split_by_name(answer: Any, everything: Any) -> str:
+    parts = tuple(answer) if isinstance(answer, (tuple, list)) else ()
+    if len(parts) != 2 or not all(hasattr(part, "paths") for part in parts):
+        missing = f"the answer is a pair (train, test) of image sets, and this is {_kind(answer)}."
+        raise NotYet(missing)
+    train, test = parts
+    seen = set(train.paths) & set(test.paths)
+    if seen:
+        missing = f"{len(seen)} pictures are in both sets, {min(seen).name} among them."
+        raise NotYet(missing)
+    if {*train.paths, *test.paths} != set(everything.paths):
+        missing = f"{len(train) + len(test)} of {len(everything)} pictures are used. Use all of them, and no others."
+        raise NotYet(missing)
+    for number, name in enumerate(everything.classes):
+        ours, theirs = (sorted(_paths_of(part, number)) for part in parts)
+        count = len(ours) + len(theirs)
+        if abs(len(ours) - 0.8 * count) > 1:
+            missing = (
+                f"class '{name}' has {len(ours)} of {count} pictures in the training set; 80% are {0.8 * count:.0f}."
+            )
+            raise NotYet(missing)
+        if ours[-1] > theirs[0]:
+            missing = f"'{ours[-1].name}' is trained on, and '{theirs[0].name}', which comes before it, is tested on."
+            raise NotYet(missing)
+    return f"{len(train)} pictures to train on and {len(test)} to test on; pictures in a row stay together."
+
+
+def _paths_of(images: Any, label: int) -> list[Path]:
+    return [path for path, other in zip(images.paths, images.labels.tolist(), strict=True) if other == label]
 
 
 # -- notebook 05: edit the last layer -------------------------------------------------------------------------------
