@@ -41,7 +41,7 @@ _HOMES = {
     }.items()
     for name in names
 }  # fmt: skip
-_MODULES = ("images", "plots", "widgets", "zoo")
+_MODULES = ("drawing", "images", "plots", "widgets", "zoo")
 
 __all__ = ["__version__", *sorted(_HOMES), *_MODULES]
 
