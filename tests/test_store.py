@@ -369,6 +369,14 @@ def test_another_boundary_is_the_only_reason_for_what_follows_from_it(tmp_path):
     assert store.reasons == ("boundary 'conv' instead of 'fc2'",)
 
 
+def test_vertices_and_boundary_of_the_key_follow_from_another_boundary_and_a_changed_vertex_does_not(tmp_path):
+    graph = {"conv": "3 x 3", "fc1": "relu", "fc2": "relu"}
+    fill(tmp_path, make_spec(key={"boundary": ["fc2"], "graph": graph}))
+    earlier = {"boundary": ["fc1"], "graph": {"conv": "5 x 5", "fc1": "relu"}}
+    store, _ = fill(tmp_path, make_spec(shapes={"fc1": (4,)}, key=earlier), Compute({"fc1": (4,)}))
+    assert store.reasons == ("boundary 'fc1' instead of 'fc2'", "graph: conv 3 x 3 -> 5 x 5")
+
+
 def test_the_same_key_in_another_order_is_the_same(tmp_path):
     fill(tmp_path)
     key = {name: make_spec().key[name] for name in ("preprocessing", "weights", "graph")}
