@@ -199,6 +199,7 @@ def test_pages_need_no_network(folder):
         code("import ipywidgets\nipywidgets.IntSlider()"),
         code(shown),
         code(r"print('done 50', '%', sep='', end='\r')" + "\nprint('done 100', '%', sep='')"),
+        new_markdown_cell("<details><summary>Solution</summary>\n\n`42`\n\n</details>"),
     )
     assert main(["run", "--out", "pages"]) == 0
     page = Path("pages/00_page.html").read_text()
@@ -210,6 +211,7 @@ def test_pages_need_no_network(folder):
     assert "done 100%" in page  # the last line of a progress bar, and no other
     assert "done 50%" not in page
     assert re.search(r'<img alt="a teal square" src="data:image/png', page)
+    assert re.search(r"<details><summary>Solution</summary>\s*<p><code>42</code></p>\s*</details>", page)  # folded
 
 
 def test_parameters_nobody_has_stop_before_anything_runs(folder, capsys):
@@ -290,12 +292,14 @@ def png(image: Image.Image) -> bytes:
 def executed() -> nbformat.NotebookNode:
     """A notebook as a run leaves it."""
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a1"}, "text/plain": "IntSlider(value=0)"}
+    bar = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "fit:   0%|    | 0/27 [00:00<?, ?batch/s]"}
     error = new_output("error", ename="KeyError", evalue="'fc3'", traceback=["File /home/somebody/tlkit/graph.py:3"])
     cells = [
         new_markdown_cell("# Title"),
         code("a", new_output("stream", text="10%\r100%\n"), new_output("stream", text="done\n"), tags=["t"], count=4),
         code("b", new_output("execute_result", data=view, execution_count=6), count=6),
         code("c", new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}}), count=7),
+        code("bar", new_output("display_data", data=bar), new_output("stream", text="fitted\n"), count=7),
         code("d", error, tags=["raises-exception"], count=8),
         code("e"),
     ]
@@ -307,13 +311,14 @@ def executed() -> nbformat.NotebookNode:
 
 def test_normal_form_keeps_what_readers_and_nbval_need():
     book = normalizer.normalize(executed())
-    _, a, b, c, d, e = book.cells
-    assert [cell.execution_count for cell in (a, b, c, d, e)] == [1, 2, 3, 4, None]
+    _, a, b, c, bar, d, e = book.cells
+    assert [cell.execution_count for cell in (a, b, c, bar, d, e)] == [1, 2, 3, 4, 5, None]
     assert [output.text for output in a.outputs] == ["100%\ndone\n"]
     assert a.metadata == {"tags": ["t"]}
     assert b.outputs[0].data == {"text/plain": "IntSlider(value=0)"}
     assert b.outputs[0].execution_count == 2
     assert c.outputs == []
+    assert [output.get("text") for output in bar.outputs] == ["fitted\n"]
     assert d.outputs[0].evalue == "'fc3'"
     assert "somebody" not in normalizer.text(book)
     assert set(book.metadata) == {"kernelspec", "language_info"}

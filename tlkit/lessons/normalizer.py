@@ -16,6 +16,7 @@ VIEWS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.wi
 KEPT_OF_NOTEBOOK = {"kernelspec", "language_info"}
 KEPT_OF_CELL = {"tags", "jupyter", "slideshow", "editable", "deletable", "collapsed", "alt"}
 LARGE_IMAGE = 60_000  # bytes
+BAR = re.compile(r"[^|\n]*\d+%\|[^|\n]*\| *\d+/")
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -67,15 +68,22 @@ def normalize(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def static(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what a page cannot show, in place: widget state, widget views, overwritten lines of progress bars."""
+    """Drop what a page cannot show, in place: widget state and views, progress bars and what they have overwritten."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
+        if "outputs" not in cell:
+            continue
+        for output in cell.outputs:
             for mime in VIEWS:
                 output.get("data", {}).pop(mime, None)
-        if "outputs" in cell:
-            cell.outputs = _merged(cell.outputs)
+        cell.outputs = _merged([output for output in cell.outputs if not _is_bar(output)])
     return notebook
+
+
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether all that is left of a widget is a progress bar as it was when it was shown: at nothing."""
+    data = output.get("data", {})
+    return set(data) == {"text/plain"} and BAR.match(data["text/plain"]) is not None
 
 
 def _merged(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:

@@ -81,11 +81,13 @@ def write_page(executed: Path, page: Path) -> None:
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
 
+    notebook = normalizer.static(nbformat.read(executed, as_version=4))
     exporter = HTMLExporter(
-        extra_loaders=[DictLoader({"page.html.j2": TEMPLATE})], template_file="page.html.j2", embed_images=True
+        extra_loaders=[DictLoader({"page.html.j2": TEMPLATE})],
+        template_file="page.html.j2",
+        embed_images=_has_pictures_in_text(notebook),  # with it, nbconvert closes each <details> at once
     )
     exporter.log.setLevel(logging.ERROR)
-    notebook = normalizer.static(nbformat.read(executed, as_version=4))
     notebook.metadata["title"] = page.stem
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": page.stem}})
     page.write_text(re.sub(r'href="([\w.-]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', body), encoding="utf-8")
@@ -115,6 +117,10 @@ def report(outcomes: Sequence[Outcome], parameters: Mapping[str, Any]) -> dict[s
         "cores": costs.cores(),
         "notebooks": rows,
     }
+
+
+def _has_pictures_in_text(notebook: nbformat.NotebookNode) -> bool:
+    return any(re.search(r"!\[|<img\b", cell.source) for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def write_report(found: Mapping[str, Any], path: Path) -> None:
