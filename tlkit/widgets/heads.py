@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -112,9 +111,7 @@ class Run:
     accuracy : float
         On the test rows.
     seconds : float
-        What building, training and testing took.
-    stopped : str
-        Why training ended before its time, or an empty string.
+        What training took.
     """
 
     head: Head
@@ -122,7 +119,6 @@ class Run:
     parameters: int
     accuracy: float
     seconds: float
-    stopped: str = ""
 
 
 class HeadBench:
@@ -176,7 +172,6 @@ class HeadBench:
             When training would not fit into memory, or diverged.
         """
         parameters = self._checked_size(head)
-        start = time.perf_counter()
         net = self.build(head)
         history = fit(net, self.train, head.epochs, BATCH_SIZE, progress=False)
         if history.stopped:
@@ -184,7 +179,7 @@ class HeadBench:
             raise ValueError(msg)
         accuracy = evaluate(net, self.test).accuracy
         layers = tuple(what for _, what, _ in self.vertices(head))
-        return net, Run(head, layers, parameters, accuracy, time.perf_counter() - start)
+        return net, Run(head, layers, parameters, accuracy, history.seconds)
 
     def code(self, head: Head, train: str = "train", test: str = "test") -> str:
         """Return Python that builds, trains and tests the head; it uses `tl` and the two data sets by these names."""
