@@ -10,14 +10,19 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, allclose
+from torch import Tensor, allclose, linspace
 
+from tlkit.builder import TransferLearning
 from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network
-from tlkit.layers import OutputLayer, is_weight_layer
+from tlkit.layers import Output, OutputLayer, is_weight_layer
+from tlkit.listeners import Listener
 from tlkit.memory import counted
 from tlkit.preprocessing import Preprocessing
 from tlkit.stages import stages
+from tlkit.store import FeatureStore
+from tlkit.training import History, fit
+from tlkit.tuning import FineTuneConfiguration
 from tlkit.updaters import Adam, Sgd
 
 __all__ = ["Checked", "NotYet", "check", "exercise", "tasks"]
@@ -632,3 +637,120 @@ def parameters_of(net: Network, name: str) -> int:
     module = net.vertices[name].module
     buffers = [value for key, value in module.named_buffers() if not key.endswith("num_batches_tracked")]
     return weights_of(net, name) + sum(value.numel() for value in buffers)
+
+
+# -- notebook 08: save featurized data and train on them ------------------------------------------------------------
+
+
+@exercise("08.1", "2,532 photos in shards of 256, stopped at photo 1,500: how many does the next call run through?")
+def photos_left(answer: Any) -> str:
+    number = as_number(answer)
+    if number == 1252:
+        return "5 × 256 = 1,280 photos lie in finished shards, and 2,532 - 1,280 = 1,252 remain."
+    if number == 2532 - 1500:
+        missing = "1,032 would be left if each photo were kept by itself. They are kept in shards of 256."
+    elif number == 1280:
+        missing = "1,280 photos are finished. The question is how many are not."
+    elif number == 2532 - 6 * 256:
+        missing = "the sixth shard was begun, not finished: it has no record, so it is computed anew."
+    else:
+        missing = f"{number:,} is not it. How many whole shards of 256 are in the first 1,500 photos?"
+    raise NotYet(missing)
+
+
+@exercise("08.2", "which of head, rate, photo, size, weight and epochs make a store compute again?")
+def causes(answer: Any) -> str:
+    right, others = {"photo", "size", "weight"}, {"head", "rate", "epochs"}
+    given = {answer} if isinstance(answer, str) else set(answer)
+    if unknown := given - right - others:
+        missing = f"{quoted(sorted(map(str, unknown)))} is none of the words {quoted(sorted(right | others), 'or')}."
+        raise NotYet(missing)
+    if given == right:
+        return "the photo, its size and the weights on the way to the boundary make the features. The rest comes later."
+    if wrong := sorted(given & others):
+        missing = f"{quoted(wrong)} changes what happens behind the boundary. The features do not depend on it."
+    else:
+        missing = f"{quoted(sorted(given)) or 'none'} is right, and not all. What else happens to a photo on its way?"
+    raise NotYet(missing)
+
+
+@exercise("08.3", "a store of 20 training images at places.fine_tune_from, with two bytes for each number.")
+def earlier_store(answer: Any, net: Network) -> str:
+    if not isinstance(answer, FeatureStore):
+        missing = f"the answer is a feature store, what helper.featurize(few, to=...) returns, not {_kind(answer)}."
+        raise NotYet(missing)
+    wanted = net.landmarks.fine_tune_from
+    if wanted not in net.frozen or net.boundary() == (wanted,):
+        missing = "`net` itself was frozen up to another boundary. Run the notebook again, and give the helper a copy."
+    elif answer.names != (wanted,):
+        missing = f"these are features of {quoted(answer.names)}. Name the boundary '{wanted}' to the helper."
+    elif answer.dtype.itemsize != 2:
+        missing = "each number has four bytes. featurize takes dtype=torch.float16."
+    elif len(answer) != 20:
+        missing = f"the store has {len(answer)} rows; 20 are asked for: flowers.train.subset(range(20))."
+    else:
+        return f"20 rows of '{wanted}' take {answer.nbytes:,} bytes, half of what float32 would."
+    raise NotYet(missing)
+
+
+# -- notebook 10: utilities -----------------------------------------------------------------------------------------
+
+
+@exercise("10.1", "translate: freeze layer 0, ten outputs for layer 1, and a new output layer for five classes.")
+def translated(answer: Any, chain: Network) -> str:
+    net = as_network(answer)
+    check_output(net, 5)
+    first, second, _ = list(chain.vertices)
+    if net is chain or len(net.vertices) != 3:
+        missing = f"the network has {len(net.vertices)} layers; the Java code ends with three."
+    elif net.frozen != {first}:
+        missing = f"frozen: {quoted(sorted(net.frozen)) or 'no layer'}. .setFeatureExtractor(0) freezes layer 0 alone."
+    elif net.vertices[second].module.out_features != 10:
+        width = net.vertices[second].module.out_features
+        missing = f"layer 1 has {width} outputs; .nOutReplace(1, 10, ...) gives it 10."
+    else:
+        return "the same layers, sizes and frozen mark. The new output's ten inputs were inferred."
+    raise NotYet(missing)
+
+
+@exercise("10.2", "all five daisies found, three of five roses taken for daisies: accuracy, and daisy's precision?")
+def scores(answer: Any) -> str:
+    accuracy, precision = map(float, answer)
+    if abs(accuracy - 0.7) > 0.005:
+        missing = f"{accuracy:g} is not the accuracy. How many of the ten images are right?"
+    elif abs(precision - 0.625) <= 0.005:
+        return "7 of 10 are right, and 5 of the 8 images that were called daisies are daisies."
+    elif abs(precision - 1) <= 0.005:
+        missing = "1 is the recall: all daisies were found. Precision asks about all images that were called daisies."
+    else:
+        missing = f"{precision:g} is not the precision. How many images were called daisies, and how many of them are?"
+    raise NotYet(missing)
+
+
+@exercise("10.3", "a listener that ends training as soon as a batch's loss is below 0.5.")
+def loss_below(answer: Any) -> str:
+    make = answer if isinstance(answer, type) else lambda: answer
+    if not isinstance(make(), Listener):
+        missing = f"the answer is a class made from tl.Listener, and this is {_kind(answer)}."
+        raise NotYet(missing)
+    learns, stays = _toy_run(make(), rate=1.0), _toy_run(make(), rate=1e-6)
+    if stays.stopped:
+        missing = f"it also ends a training whose loss stays at {stays.losses[-1]:.2f}. Compare training.loss with 0.5."
+    elif not learns.stopped:
+        missing = "training went on below a loss of 0.5. Call training.stop('a reason') in iteration_done."
+    elif min(learns.losses) >= 0.5 or any(loss < 0.5 for loss in learns.losses[:-1]):
+        missing = f"it ended training after losses down to {min(learns.losses):.2f}. End it at the first below 0.5."
+    else:
+        return f"training ended at a loss of {learns.losses[-1]:.2f}, the first below 0.5."
+    raise NotYet(missing)
+
+
+def _toy_run(listener: Listener, rate: float) -> History:
+    """Train a tiny network to tell positive from negative numbers."""
+    start = Network({}, inputs={"number": (1,)}, outputs=["number"])
+    tuning = FineTuneConfiguration(updater=Sgd(lr=rate), weight_init="zero", seed=1)
+    edits = TransferLearning(start).fine_tune_configuration(tuning).add_layer("sign", Output(n_out=2), "number")
+    net = edits.set_outputs("sign").build()
+    numbers = linspace(-1, 1, 20)[:, None]
+    data = (numbers, (numbers[:, 0] > 0).long())
+    return fit(net, data, epochs=40, batch_size=20, listeners=[listener], progress=False)
