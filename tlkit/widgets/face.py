@@ -84,11 +84,12 @@ def row(caption: str, cells: Iterable[str]) -> str:
     )
 
 
-def code_block(code: str) -> str:
-    """Return Python code under a line that says what it is."""
+def code_block(code: str, *, titled: bool = True) -> str:
+    """Return Python code, by default under a line that says what it is."""
     style = f"margin:2px 0 4px 0;padding:6px 10px;border:{LINE};max-width:820px;overflow-x:auto"
     font = "font-family:monospace;font-size:12px;line-height:1.4;white-space:pre"
-    return f'{note("The same in code (.code):")}<pre style="{style};{font}">{escape(code)}</pre>'
+    title = note("The same in code (.code):") if titled else ""
+    return f'{title}<pre style="{style};{font}">{escape(code)}</pre>'
 
 
 def _cell(value: str | float, side: str) -> str:

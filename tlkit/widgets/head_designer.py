@@ -78,7 +78,7 @@ class HeadDesigner(StaticFace, ipywidgets.VBox):
         self._make_controls()
         self._result = ipywidgets.HTML()
         self._code = ipywidgets.HTML()
-        code = ipywidgets.Accordion([self._code], titles=["The same in code"], selected_index=None)
+        code = ipywidgets.Accordion([self._code], titles=["The same in code (.code)"], selected_index=None)
         super().__init__([*self._controls(), self._result, code], layout={"max_width": "860px"})
         self._train()
 
@@ -203,7 +203,7 @@ class HeadDesigner(StaticFace, ipywidgets.VBox):
             with self._quiet():
                 self._show_rows()
                 self._presets.value = self.head.hidden if self.head.hidden in PRESETS.values() else None
-            self._code.value = code_block(self.code)
+            self._code.value = code_block(self.code, titled=False)
             self._result.value = note(f"Training {self.head.words} …") + self._table(seconds=True)
             try:
                 self.net, run = self._bench.run(self.head)
