@@ -490,3 +490,13 @@ def test_a_network_is_drawn_with_its_own_boundary_and_frozen_marks() -> None:
     picture = plots.network_strip(net)
     assert "boundary: 0" in " ".join(texts(picture))
     assert "frozen: 1 with 54 parameters; trainable: 1 with 14 parameters" in picture.alt
+
+
+def test_a_drawn_network_counts_as_its_summary_does() -> None:
+    shared = torch.nn.Linear(4, 4)
+    layers = [torch.nn.Linear(8, 4), torch.nn.BatchNorm1d(4), shared, torch.nn.Sigmoid(), shared, torch.nn.Linear(4, 2)]
+    net = Network.from_module(torch.nn.Sequential(*layers), [torch.zeros(1, 8)]).freeze("0")
+    summary = net.summary()
+    title = f"{summary.trainable:,} of {summary.total:,} parameters are trainable"
+    assert summary.total == 36 + 16 + 20 + 10
+    assert title in plots.network_strip(net).alt

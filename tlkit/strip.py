@@ -7,10 +7,12 @@ from itertools import accumulate, groupby, pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from tlkit.errors import near_misses
 from tlkit.graph import Network
 from tlkit.picture import INK, MUTED, STATES, WIDTH, Picture, sheet, shorten, text_width, write
+from tlkit.summary import weights_by_vertex
 
 __all__ = ["draw_strip", "network_strip"]
 
@@ -26,13 +28,13 @@ def network_strip(net: Network, *, title: str | None = None) -> Picture:
     Parameters
     ----------
     net : Network
-        The width of a vertex grows with the square root of its number of parameters.
+        The width of a vertex grows with the square root of its number of parameters, counted as in its summary.
     title : str, optional
         The figure's message; by default the number of trainable parameters.
     """
+    counts = {name: sum(map(Tensor.numel, own.values())) for name, own in weights_by_vertex(net).items()}
     blocks = [
-        (name, type(vertex.module).__name__, sum(p.numel() for p in vertex.module.parameters()), name in net.frozen)
-        for name, vertex in net.vertices.items()
+        (name, type(vertex.module).__name__, counts[name], name in net.frozen) for name, vertex in net.vertices.items()
     ]
     boundary = [name for name in net.boundary() if name in net.frozen]
     return draw_strip(blocks, boundary=boundary[0] if len(boundary) == 1 else None, title=title)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import html
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from tlkit.graph import Network
 
-__all__ = ["Row", "Summary"]
+__all__ = ["Row", "Summary", "weights_by_vertex"]
 
 COLUMNS = ("vertex", "type", "in, out", "parameters", "parameter shapes", "reads", "output shape", "training")
 NUMERIC = {"in, out", "parameters"}
@@ -42,10 +42,9 @@ class Summary:
         shapes = net.output_shapes()
         self.rows = [Row(name, "Input", "-", "-", "-", "-", _shape(net.input_shapes[name]), "-") for name in net.inputs]
         self.total = self.frozen = 0
-        counted: set[int] = set()
+        own = weights_by_vertex(net)
         for name, vertex in net.vertices.items():
-            values = {key: value for key, value in _weights(vertex.module).items() if id(value) not in counted}
-            counted.update(map(id, values.values()))
+            values = own[name]
             size = sum(value.numel() for value in values.values())
             self.total += size
             self.frozen += size if name in net.frozen else 0
@@ -102,6 +101,15 @@ class Summary:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def weights_by_vertex(net: Network) -> dict[str, dict[str, Tensor]]:
+    """Return each vertex's parameters and batch-norm statistics; what several share belongs to the first."""
+    found, counted = {}, set()
+    for name, vertex in net.vertices.items():
+        found[name] = {key: value for key, value in _weights(vertex.module).items() if id(value) not in counted}
+        counted.update(map(id, found[name].values()))
+    return found
 
 
 def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
