@@ -69,8 +69,8 @@ class TransferLearningHelper:
         Parameters
         ----------
         data : ImageSet, (x, y) or Tensor of shape (n, ...)
-            A data set with labels gives features with labels; a tensor gives the boundary tensor (a mapping by name
-            when there are several).
+            A data set with labels gives features with labels, those of a tuple with numbered classes; a tensor gives
+            the boundary tensor (a mapping by name when there are several) and runs as one batch.
         to : path, optional
             Folder of a feature store. What is there already and still right is not computed again; the store's
             `reasons` say why something was.

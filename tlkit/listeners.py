@@ -49,6 +49,8 @@ class EvaluateEvery(Listener):
 class EarlyStopping(Listener):
     """Stop when the accuracy on held-out data no longer improves, and go back to the best weights.
 
+    Given to a later `fit` of the same network it goes on counting; another network starts anew.
+
     Parameters
     ----------
     data : ImageSet, Features or FeatureStore

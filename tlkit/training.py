@@ -113,7 +113,7 @@ def fit(
     max_iterations : int, optional
         Stop after this many batches.
     listeners : sequence of Listener
-        Told about each iteration and epoch, for example `tl.EvaluateEvery(10, test)`.
+        Told about each iteration and whole epoch, for example `tl.EvaluateEvery(10, test)`.
     progress : bool
         Whether to show a progress bar.
 
@@ -125,6 +125,8 @@ def fit(
     ------
     ValueError
         When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs.
+    TypeError
+        When `data` is none of the kinds above.
     """
     data = as_data(data, net)
     _check_trainable(net)
