@@ -331,6 +331,9 @@ def test_the_title_of_curves_tells_the_outcome():
     )
     assert plots.learning_curves(runs, title="Mine").alt.startswith("Mine.")
     assert plots.learning_curves(history(0.6), show="loss").alt.startswith("Loss falls to 1.03 after 30 iterations.")
+    worse = SimpleNamespace(losses=[1.0, 2.0], evaluations=[(1, 0.9), (2, 0.6)])
+    assert plots.learning_curves(worse).alt.startswith("Accuracy ends at 60% after 2 iterations.")
+    assert plots.learning_curves(worse, show="loss").alt.startswith("Loss ends at 2.00 after 2 iterations.")
 
 
 def test_without_evaluations_the_loss_is_drawn():

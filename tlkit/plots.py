@@ -126,7 +126,8 @@ def _curve(history: Any, show: str, scale: int) -> _Curve:
 def _curve_message(curves: Mapping[str, _Curve], show: str, unit: str) -> str:
     last = {name: curve.values[-1] for name, curve in curves.items()}
     best = max(last, key=last.get) if show == "accuracy" else min(last, key=last.get)
-    verb = "reaches" if show == "accuracy" else "falls to" if curves[best].values[0] > last[best] else "ends at"
+    falls = curves[best].values[0] > last[best]
+    verb = {("accuracy", False): "reaches", ("loss", True): "falls to"}.get((show, falls), "ends at")
     verb = "has" if curves[best].end == "diverged" else verb
     what = f"{best}: {show}" if best else show.capitalize()
     message = f"{what} {verb} {curves[best].end} after {curves[best].steps[-1]:,} {unit}"
