@@ -674,7 +674,7 @@ def causes(answer: Any) -> str:
     raise NotYet(missing)
 
 
-@exercise("08.3", "a store of 20 training images at places.fine_tune_from, with two bytes for each number.")
+@exercise("08.3", "a store of ten training images at places.fine_tune_from, with two bytes for each number.")
 def earlier_store(answer: Any, net: Network) -> str:
     if not isinstance(answer, FeatureStore):
         missing = f"the answer is a feature store, what helper.featurize(few, to=...) returns, not {_kind(answer)}."
@@ -686,10 +686,10 @@ def earlier_store(answer: Any, net: Network) -> str:
         missing = f"these are features of {quoted(answer.names)}. Name the boundary '{wanted}' to the helper."
     elif answer.dtype.itemsize != 2:
         missing = "each number has four bytes. featurize takes dtype=torch.float16."
-    elif len(answer) != 20:
-        missing = f"the store has {len(answer)} rows; 20 are asked for: flowers.train.subset(range(20))."
+    elif len(answer) != 10:
+        missing = f"the store has {len(answer)} rows; 10 are asked for: flowers.train.subset(range(10))."
     else:
-        return f"20 rows of '{wanted}' take {answer.nbytes:,} bytes, half of what float32 would."
+        return f"10 rows of '{wanted}' take {answer.nbytes:,} bytes, half of what float32 would."
     raise NotYet(missing)
 
 
