@@ -687,7 +687,7 @@ def earlier_store(answer: Any, net: Network) -> str:
     elif answer.dtype.itemsize != 2:
         missing = "each number has four bytes. featurize takes dtype=torch.float16."
     elif len(answer) != 10:
-        missing = f"the store has {len(answer)} rows; 10 are asked for: flowers.train.subset(range(10))."
+        missing = f"the store has {len(answer)} rows; 10 are asked for: flowers.train[:10]."
     else:
         return f"10 rows of '{wanted}' take {answer.nbytes:,} bytes, half of what float32 would."
     raise NotYet(missing)
