@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tlkit.errors import near_misses, quoted
 from tlkit.features import FeatureRows, Features
 from tlkit.graph import Network
+from tlkit.inference import Featurizer
 from tlkit.layout import StoreSpec
 from tlkit.listeners import Listener
 from tlkit.store import FeatureStore
 from tlkit.training import History, as_data, fit
 
-__all__ = ["TransferLearningHelper"]
+__all__ = ["ENGINES", "TransferLearningHelper"]
+
+ENGINES = ("torch", "auto")
+
+Run = Callable[[Any], dict[str, Tensor]]
 
 
 class TransferLearningHelper:
@@ -59,6 +65,7 @@ class TransferLearningHelper:
         self,
         data: Any,
         to: str | os.PathLike[str] | None = None,
+        engine: str = "torch",
         *,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 32,
@@ -74,6 +81,10 @@ class TransferLearningHelper:
         to : path, optional
             Folder of a feature store. What is there already and still right is not computed again; the store's
             `reasons` say why something was.
+        engine : {"torch", "auto"}
+            "torch" runs the frozen part as it is, so that training on features is training the whole network to the
+            last digits. "auto" runs the fastest form of it that agrees within 1e-4; Adam and batch normalization
+            behind the boundary can amplify that difference.
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int
@@ -81,8 +92,10 @@ class TransferLearningHelper:
         progress : bool
             Whether to show a progress bar.
         """
+        run = self._engine(engine)
         if isinstance(data, (Tensor, Mapping)):
-            return self._boundary(data, dtype, single=len(self.unfrozen_network.inputs) == 1)
+            named = {name: value.to(dtype) for name, value in run(data).items()}
+            return named if len(named) > 1 else next(iter(named.values()))
         data = as_data(data, self.network)
         if isinstance(data.labels, Mapping):
             msg = (
@@ -91,8 +104,8 @@ class TransferLearningHelper:
             )
             raise TypeError(msg)
         if to is None:
-            return self._in_memory(data, batch_size, dtype, progress=progress)
-        compute = partial(self._rows, data, batch_size=batch_size, dtype=dtype)
+            return self._in_memory(run, data, batch_size, dtype, progress=progress)
+        compute = partial(self._rows, run, data, batch_size=batch_size, dtype=dtype)
         return FeatureStore.fill(to, self._spec(data, dtype), compute, progress=progress)
 
     def fit_featurized(
@@ -120,23 +133,30 @@ class TransferLearningHelper:
 
     # -- featurizing --------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _boundary(self, x: Any, dtype: torch.dtype, *, single: bool = False) -> Any:
-        answers = self.frozen_network(self._moved(x))
-        answers = answers if isinstance(answers, tuple) else (answers,)
-        named = {name: value.to(dtype) for name, value in zip(self.unfrozen_network.inputs, answers, strict=True)}
-        return next(iter(named.values())) if single else named
+    def _engine(self, engine: str) -> Run:
+        """Return a function from a batch to the boundary tensors by name."""
+        if engine not in ENGINES:
+            msg = f"engine is one of {quoted(ENGINES, 'or')}, got {engine!r}.{near_misses(engine, ENGINES)}"
+            raise ValueError(msg)
+        network = Featurizer(self.frozen_network) if engine == "auto" else self.frozen_network
 
-    def _rows(self, data: Any, rows: range, *, batch_size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-        batches = data.batches(batch_size, torch.tensor(rows))
-        parts = [self._boundary(x, dtype) for x, _ in batches]
-        return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+        @torch.no_grad()
+        def run(x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+            answers = network(self._moved(x))
+            answers = (answers,) if isinstance(answers, Tensor) else answers
+            return dict(zip(self.unfrozen_network.inputs, answers, strict=True))
+
+        return run
+
+    def _rows(self, run: Run, data: Any, rows: range, *, batch_size: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        parts = [run(x) for x, _ in data.batches(batch_size, torch.tensor(rows))]
+        return {name: torch.cat([part[name].to(dtype).cpu() for part in parts]) for name in parts[0]}
 
     def _moved(self, x: Any) -> Any:
         where = next(self.network.parameters()).device
         return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
 
-    def _in_memory(self, data: Any, batch_size: int, dtype: torch.dtype, *, progress: bool) -> Features:
+    def _in_memory(self, run: Run, data: Any, batch_size: int, dtype: torch.dtype, *, progress: bool) -> Features:
         from tqdm.auto import tqdm
 
         starts = tqdm(range(0, len(data), batch_size), "featurize", unit="batch", disable=not progress, leave=False)
@@ -144,7 +164,7 @@ class TransferLearningHelper:
         tensors = {name: torch.empty(len(data), *shape, dtype=dtype) for name, shape in shapes.items()}
         for start in starts:
             rows = range(start, min(start + batch_size, len(data)))
-            for name, value in self._rows(data, rows, batch_size=batch_size, dtype=dtype).items():
+            for name, value in self._rows(run, data, rows, batch_size=batch_size, dtype=dtype).items():
                 tensors[name][start : rows.stop] = value
         return Features(tensors, data.labels, _classes(data))
 
