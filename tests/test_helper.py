@@ -324,7 +324,7 @@ def test_a_store_that_is_right_is_not_computed_again(tmp_path, photos, monkeypat
     helper, images = on_photos(photos)
     helper.featurize(images, tmp_path / "store", progress=False)
     other, again = on_photos(photos)
-    monkeypatch.setattr(TransferLearningHelper, "_rows", None)
+    monkeypatch.setattr(TransferLearningHelper, "_rows", lambda *_, **__: pytest.fail("it was computed again"))
     store = other.featurize(again, tmp_path / "store", progress=False)
     assert (store.computed, store.reasons) == (0, ())
 
