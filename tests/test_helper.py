@@ -433,3 +433,12 @@ def test_a_path_may_be_text_or_a_path(tmp_path):
     helper = TransferLearningHelper(net)
     helper.featurize(data, tmp_path / "store", progress=False)
     assert helper.featurize(data, os.fspath(tmp_path / "store"), progress=False).computed == 0
+
+
+def test_a_store_leaves_a_copied_network_sharing_its_weights_with_the_original(tmp_path):
+    net, images = vgg_like(tl.Sgd(0.1))
+    copied = tl.TransferLearning(net).build()
+    shared = [weight for weight in copied.parameters() if torch._C._is_cow_tensor(weight)]
+    TransferLearningHelper(copied).featurize(images, tmp_path / "store", progress=False)
+    assert shared
+    assert all(torch._C._is_cow_tensor(weight) for weight in shared)

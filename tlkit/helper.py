@@ -25,6 +25,7 @@ from tlkit.training import History, as_data, fit
 __all__ = ["ENGINES", "TransferLearningHelper"]
 
 ENGINES = ("torch", "auto")
+DIGESTED = 1 << 18  # numbers at a time
 
 Run = Callable[[Any], dict[str, Tensor]]
 
@@ -188,8 +189,11 @@ def _described(vertex: Any) -> dict[str, Any]:
 
 
 def _digest(value: Tensor) -> str:
-    flat = value.detach().cpu().contiguous().view(-1)
-    return hashlib.sha256(flat.view(torch.uint8).numpy() if flat.numel() else b"").hexdigest()
+    found = hashlib.sha256()
+    for part in value.detach().cpu().contiguous().view(-1).split(DIGESTED):
+        # a piece is copied: handing the tensor itself to NumPy would end its sharing of memory with another network
+        found.update(part.clone().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _fingerprints(data: Any) -> list[dict[str, Any]]:
