@@ -175,7 +175,7 @@ class Evaluation:
         return f"not shown for more than {LARGEST_MATRIX} classes. See .confusion, and .per_class for their scores."
 
 
-def evaluate(net: nn.Module, data: Any, *, batch_size: int = 32) -> Evaluation:
+def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     """Classify every row of `data` and compare with its labels.
 
     The network runs on its own device, in evaluation mode and without gradients; afterwards its training modes are
@@ -188,7 +188,7 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 32) -> Evaluation:
     data : ImageSet, Features, FeatureStore, or tuple of tensors (x, y)
         `y` holds class numbers, a LongTensor of shape (n,).
     batch_size : int
-        Rows per forward pass.
+        Rows per forward pass; more suit a GPU, and take more memory.
 
     Returns
     -------

@@ -69,7 +69,7 @@ class TransferLearningHelper:
         engine: str = "torch",
         *,
         dtype: torch.dtype = torch.float32,
-        batch_size: int = 32,
+        batch_size: int = 16,
         progress: bool = True,
     ) -> Tensor | dict[str, Tensor] | Features | FeatureStore:
         """Return what the frozen part says of the data.
@@ -89,7 +89,7 @@ class TransferLearningHelper:
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int
-            Images that run through the network together.
+            Images that run through the network together; more suit a GPU, and take more memory.
         progress : bool
             Whether to show a progress bar.
         """
