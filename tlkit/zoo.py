@@ -226,6 +226,9 @@ class Predictions(list):
             for row, guesses in enumerate(self)
         )
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr><td style='text-align:right'>{row}</td>"
