@@ -39,6 +39,9 @@ class Vertex:
     inputs: tuple[str, ...]
     settings: Settings = field(default_factory=Settings)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", _names(self.inputs))
+
 
 @dataclass(frozen=True)
 class Landmarks:
@@ -115,7 +118,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.input_shapes = {name: tuple(shape) for name, shape in inputs.items()}
-        self.outputs = tuple(outputs)
+        self.outputs = _names(outputs)
         self.preprocessing = preprocessing
         self.classes = tuple(classes)
         self.recipe = recipe
@@ -125,7 +128,7 @@ class Network(nn.Module):
         for name in order:
             # straight into _modules: a vertex may carry a name that an attribute has, such as "features" or "inputs"
             self._modules[name] = vertices[name].module
-        self._inputs = {name: tuple(vertices[name].inputs) for name in order}
+        self._inputs = {name: vertices[name].inputs for name in order}
         self._settings = {name: vertices[name].settings for name in order}
         self._frozen: dict[str, bool] = {}  # name -> whether gradients pass through
         self.eval()  # a network answers; `fit` switches to training mode and back
@@ -166,10 +169,10 @@ class Network(nn.Module):
 
     @property
     def landmarks(self) -> Landmarks:
-        """Bottleneck, penultimate vertex, head and fine-tuning boundary of this architecture."""
+        """Bottleneck, penultimate vertex, head and fine-tuning boundary of a network of the zoo."""
         if self._landmarks is None:
             msg = "Only networks of tl.zoo know their landmarks. See net.cut_points for the boundaries of this one."
-            raise AttributeError(msg)
+            raise ValueError(msg)  # an AttributeError would be swallowed by nn.Module
         return self._landmarks
 
     @property
@@ -455,6 +458,10 @@ class Network(nn.Module):
     def __repr__(self) -> str:
         frozen = f", {len(self._frozen)} frozen" if self._frozen else ""
         return f"Network({len(self._modules)} vertices{frozen}: {', '.join(self.inputs)} -> {', '.join(self.outputs)})"
+
+
+def _names(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _check_references(vertices: Mapping[str, Vertex], inputs: Mapping[str, Any], outputs: Sequence[str]) -> None:

@@ -227,6 +227,7 @@ class _Vertices:
         graph.output(copied(node))
         _follow_mode(graph)
         operation = fx.GraphModule(self.module, graph, class_name=_operation_name(node))
+        graph.owning_module = None  # a circle that keeps its weights in memory
         self._insert(node, operation, inputs)
 
     def _collect(self, node: fx.Node, inputs: list[fx.Node], *, top: bool = False) -> None:
@@ -278,6 +279,7 @@ def _norm_and_activation(norm: nn.Module) -> tuple[nn.Module, nn.Module | None]:
 def _follow_mode(graph: fx.Graph) -> None:
     """Let functions that were traced with ``training=self.training`` follow the vertex's mode again."""
     for node in graph.nodes:
+        node.meta.pop("is_wrapped", None)  # makes torch.fx keep the frames of this import
         if node.op == "call_function" and node.kwargs.get("training") is False:
             with graph.inserting_before(node):
                 node.update_kwarg("training", graph.create_node("get_attr", "training"))

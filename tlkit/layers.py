@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -249,6 +250,12 @@ class LayerDescription(Options, Description):
     """A layer with weights that is yet to be made; every option of `Options` may be given by name."""
 
     mixin = Layer
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.n_out, Integral) or self.n_out < 1:
+            msg = f"The width of {type(self).__name__} is a whole number, 1 or more, got {self.n_out}."
+            raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as plain data, for JSON."""

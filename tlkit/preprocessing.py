@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ class Preprocessing:
         size = config["input_size"][-1]
         return cls(
             size=size,
-            resize=round(size / config["crop_pct"]),
+            resize=math.floor(size / config["crop_pct"]),
             interpolation=config["interpolation"],
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),

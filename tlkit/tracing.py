@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -71,7 +71,9 @@ def trace(module: nn.Module, example_inputs: Sequence[Tensor], granularity: str)
         if node.op == "call_module" and isinstance(module.get_submodule(node.target), nn.Identity):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    return Trace(graph, set(tracer.tensors), overwritten)
+    found = Trace(graph, set(tracer.tensors), overwritten)
+    vars(tracer).clear()  # torch.fx keeps it in circles, and with it the weights of networks that nobody needs anymore
+    return found
 
 
 def _traced(tracer: _Tracer, module: nn.Module, example_inputs: Sequence[Tensor]) -> fx.Graph:
@@ -117,6 +119,15 @@ class _Proxy(fx.Proxy):
     def __index__(self) -> int:
         return operator.index(self.tracer.known(self))
 
+    def __getattr__(self, k: str) -> fx.Proxy:
+        return _Attribute(self, k)
+
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        value = self.tracer.values[self.node]
+        if isinstance(value, (tuple, list)):  # torch's own looks at frames, which then keep the weights in memory
+            return (self[place] for place in range(len(value)))
+        return super().__iter__()
+
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self._record(operator.iadd, other)
 
@@ -131,6 +142,10 @@ class _Proxy(fx.Proxy):
 
     def _record(self, operation: Callable[..., Any], other: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+
+class _Attribute(fx.proxy.Attribute, _Proxy):
+    """Stands for a part of a proxy, such as its shape, or for a method of it."""
 
 
 class _Tracer(fx.Tracer):

@@ -11,10 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tlkit.errors import quoted
 
-__all__ = ["filled", "made", "read_weights"]
+__all__ = ["filled", "in_order", "made", "read_weights"]
 
 # torchvision's files for DenseNet are older than the rule that names in a module hold no dots
 _DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -41,10 +42,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         msg = f"{path} is damaged or no safetensors file: {error}."
         raise ValueError(msg) from error
     if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
-        return {_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
+        return {_DENSENET.sub(r"\1\2", name): in_order(value) for name, value in state.items()}
     held = f"a dictionary of {quoted(map(str, [*state][:5]))}" if isinstance(state, Mapping) else type(state).__name__
     msg = f"{path} holds {held}, not weights by name. Save model.state_dict() alone."
     raise ValueError(msg)
+
+
+def in_order(value: Tensor) -> Tensor:
+    """Return a tensor in torch's own layout, where a file has another: sums in another order differ in the last bit."""
+    if value.is_contiguous() and value.data_ptr() % 64 == 0:
+        return value
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _load(path: Path) -> Any:
@@ -68,9 +76,21 @@ def made(make: Callable[[], nn.Module]) -> nn.Module:
     try:
         return make()
     except NotImplementedError:
-        where = torch.empty(0).device
-        with torch.device("cpu"):
-            return make().to(where)
+        with torch.device("cpu"), _Undrawn():
+            module = make()
+        return module.to("meta")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves new weights as they are, so that they take neither time nor memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        value = args[0] if args else options.get("tensor")  # torch.nn.init hands it over by name
+        name = getattr(func, "__name__", "")
+        if isinstance(value, nn.Parameter) and name.endswith("_") and not name.endswith("__"):
+            return value
+        return func(*args, **options)
 
 
 def filled(make: Callable[[], nn.Module], state: Mapping[str, Tensor], source: str) -> nn.Module:

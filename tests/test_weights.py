@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from tlkit.weights import filled, made, read_weights
+
+
+def state() -> dict[str, torch.Tensor]:
+    return nn.Linear(3, 2).state_dict()
+
+
+class Bomb:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_weights_come_back_as_they_were_written(tmp_path, suffix):
+    path, expected = tmp_path / f"weights{suffix}", state()
+    (save_file if suffix == ".safetensors" else torch.save)(expected, path)
+    found = read_weights(path)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_lie_in_memory_as_torch_would_put_them(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    expected = {"a": torch.randn(3), "b": torch.randn(5, 7), "c": torch.randn(4, 4)}
+    if suffix == ".pth":
+        expected = {name: value.mT if value.ndim > 1 else value for name, value in expected.items()}
+    (save_file if suffix == ".safetensors" else torch.save)(expected, path)
+    for name, value in read_weights(path).items():
+        assert torch.equal(value, expected[name])
+        assert value.is_contiguous()
+        assert value.data_ptr() % 64 == 0
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_code_in_a_file_is_not_run(tmp_path, nested, zipped):
+    path, trace = tmp_path / "bomb.pth", tmp_path / "exploded"
+    bomb = Bomb(trace)
+    torch.save({**state(), "bias": bomb} if nested else bomb, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"bomb\.pth holds more than tensors \(\w+\.system\).*was not read") as caught:
+        read_weights(path)
+    assert not trace.exists()
+    assert "weights_only" not in str(caught.value)  # torch's own words recommend to load without this guard
+    torch.load(path, weights_only=False)
+    assert trace.exists()  # the bomb is a real one
+
+
+def test_a_whole_pickled_module_is_refused_with_a_way_out(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "model.pth")
+    with pytest.raises(
+        ValueError, match=r"more than tensors \(torch\.nn.*Linear\).*torch\.save\(model\.state_dict\(\)"
+    ):
+        read_weights(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("name", ["junk.pth", "junk.safetensors", "empty.pth", "empty.safetensors"])
+def test_damaged_files_are_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"" if "empty" in name else random.Random(1).randbytes(1000))
+    with pytest.raises(ValueError, match=f"{name} is damaged or no"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_truncated_file_is_damaged(tmp_path, name):
+    path = tmp_path / name
+    (torch.save if name.endswith("pth") else save_file)({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ValueError, match=r"is damaged or no"):
+        read_weights(path)
+
+
+def test_a_missing_file_says_what_weights_can_be(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*'imagenet', None or the path"):
+        read_weights(tmp_path / "imagenet1k")
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        ({"epoch": 3, "state_dict": state()}, "a dictionary of 'epoch' and 'state_dict'"),
+        ([torch.zeros(1)], "list"),
+        (torch.zeros(1), "Tensor"),
+        ({}, "a dictionary of "),
+    ],
+)
+def test_a_file_of_something_else_says_what_it_holds(tmp_path, value, held):
+    torch.save(value, tmp_path / "checkpoint.pth")
+    with pytest.raises(ValueError, match=rf"holds {held}, not weights by name\. Save model\.state_dict\(\) alone"):
+        read_weights(tmp_path / "checkpoint.pth")
+
+
+def test_a_module_is_filled_without_a_second_copy():
+    given = state()
+    module = filled(lambda: nn.Linear(3, 2), given, "a file")
+    assert module.weight.data_ptr() == given["weight"].data_ptr()
+    assert module.weight.requires_grad
+
+
+def test_buffers_that_no_file_holds_are_computed():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.register_buffer("position", torch.arange(5), persistent=False)
+
+    module = filled(Positions, {f"layer.{name}": value for name, value in state().items()}, "a file")
+    assert torch.equal(module.position, torch.arange(5))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.pop("bias"), r"a file do not fit Linear: 1 tensors are missing, such as 'bias'\.$"),
+        (lambda s: s.update(extra=torch.zeros(1)), r"1 have no place, such as 'extra'\.$"),
+        (lambda s: s.update(weight=torch.zeros(2, 4)),
+         r"1 have another shape, such as 'weight': \(2, 4\), expected \(2, 3\)\.$"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_architecture_are_named_in_one_sentence(change, sentence):
+    given = state()
+    change(given)
+    with pytest.raises(ValueError, match=sentence):
+        filled(lambda: nn.Linear(3, 2), given, "a file")
+
+
+def test_files_from_before_batches_were_counted_fit():
+    given = {name: value for name, value in nn.BatchNorm1d(3).state_dict().items() if "tracked" not in name}
+    module = filled(lambda: nn.BatchNorm1d(3), given, "a file")
+    assert int(module.num_batches_tracked) == 0
+    assert not module.num_batches_tracked.is_meta
+
+
+def test_densenets_old_names_are_understood(tmp_path):
+    with torch.device("meta"):
+        names = models.densenet121().state_dict()
+    old = {}
+    for name, value in names.items():
+        for part in ("norm1", "conv1", "norm2", "conv2"):
+            if "denselayer" in name:
+                name = name.replace(f".{part}.", f".{part[:-1]}.{part[-1]}.")
+        old[name] = torch.zeros(1).expand(value.shape[:1] or (1,)).clone()
+    assert old.keys() != names.keys()
+    torch.save(old, tmp_path / "densenet.pth")
+    assert read_weights(tmp_path / "densenet.pth").keys() == names.keys()
+
+
+def test_a_constructor_that_computes_is_made_without_values_too():
+    before = torch.random.get_rng_state()
+    with torch.device("meta"):
+        module = made(models.regnet_y_400mf)
+    assert all(value.is_meta for value in module.parameters())
+    assert torch.equal(torch.random.get_rng_state(), before)  # nothing was drawn for weights without values
+    assert not any(value.is_meta for value in made(lambda: nn.Linear(2, 2)).parameters())
