@@ -90,7 +90,7 @@ class Summary:
         body = "".join(
             "<tr>"
             + "".join(
-                f"<td style='text-align:{align(title)}'>{html.escape(cell)}</td>"
+                f"<td style='text-align:{align(title)};white-space:nowrap'>{html.escape(cell)}</td>"
                 for cell, title in zip(row, COLUMNS, strict=True)
             )
             + "</tr>"
