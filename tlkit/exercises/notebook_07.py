@@ -54,7 +54,7 @@ def frozen_in_place(answer: Any, net: Network) -> str:
     elif thawed.frozen != wanted:
         missing = f"the boundary is '{boundary_of(thawed)}', and it should be '{boundary}'."
     else:
-        return f"it is frozen up to '{boundary}', and {trainable(thawed):,} parameters are trainable."
+        return f"it is frozen up to '{boundary}', and {thawed.summary().trainable:,} parameters are trainable."
     raise NotYet(missing)
 
 
