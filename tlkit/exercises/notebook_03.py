@@ -10,9 +10,7 @@ from tlkit.graph import Network
 __all__: list[str] = []
 
 
-@exercise(
-    "03.1", "(classes, daisies): how many classes the network knows, how many of them are called daisy."
-)
+@exercise("03.1", "(classes, daisies): how many classes the network knows, how many are called daisy.")
 def known_classes(answer: Any, net: Network) -> str:
     classes, daisies = len(net.classes), sum("daisy" in name for name in net.classes)
     try:
