@@ -36,10 +36,6 @@ SANITIZE = re.findall(
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def needs(name: str):
-    return pytest.mark.skipif(not (FOLDER / f"{name}.ipynb").exists(), reason=f"{name} is not written yet")
-
-
 def sanitized(text: str) -> str:
     """What nbval compares of an output."""
     for pattern, replacement in SANITIZE:
@@ -131,7 +127,6 @@ def tiny_photos(tmp_path_factory) -> Path:
     return folder
 
 
-@needs("05_edit_the_last_layer")
 def test_other_images_run_through(kernels, tiny_photos, tmp_path):
     (source,) = runner.select(["05"])
     outcome = runner.execute(source, tmp_path / "05.ipynb", {"IMAGES": str(tiny_photos)})
@@ -141,14 +136,12 @@ def test_other_images_run_through(kernels, tiny_photos, tmp_path):
     assert "dandelion" not in shown
 
 
-@needs("04_fine_tune_configuration")
 def test_more_epochs_run_through(kernels, tmp_path):
     assert main(["run", "--out", str(tmp_path), "-p", "EPOCHS", "2", "04"]) == 0
     source = "\n".join(cell.source for cell in nbformat.read(tmp_path / f"{PAGE[4]}.ipynb", as_version=4).cells)
     assert "EPOCHS = 2" in source
 
 
-@needs("04_fine_tune_configuration")
 def test_a_gpu_that_is_not_there_is_a_clear_error(kernels, tmp_path, capsys):
     import torch
 
