@@ -138,6 +138,8 @@ def test_unknown_names_list_near_misses_and_where_to_look():
     net = stack("block1", "fc1", "fc2")
     with pytest.raises(KeyError, match=r"no vertex 'fc_2'\. Did you mean 'fc2'.*See list\(net\.vertices\)"):
         net.freeze("fc_2")
+    with pytest.raises(TypeError, match="named by a text, or by its index in a chain of layers, got None"):
+        net.freeze(None)
     with pytest.raises(KeyError, match="Index 3 is outside this network of 3 layers"):
         net.resolve(3)
     with pytest.raises(KeyError, match="Index -4"):

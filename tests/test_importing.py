@@ -411,6 +411,21 @@ def test_several_inputs_and_outputs():
         assert torch.equal(found, expected)
 
 
+def test_an_input_may_be_an_output():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return x, self.layer(x)
+
+    net = from_module(Both(), torch.zeros(1, 4))  # a single input needs no list
+    assert net.outputs == ("x", "layer")
+    x = torch.randn(2, 4)
+    assert net(x)[0] is x
+
+
 def test_parameters_outside_layers_are_weights_of_the_vertex_that_reads_them():
     class Embedded(nn.Module):
         def __init__(self):
@@ -529,6 +544,11 @@ def test_the_way_out_works():
         module = nn.Sequential(nn.Linear(4, 4), Leaf(), nn.Linear(4, 2))
         net = assert_same(module, x)
         assert net.output_shapes()["1"] == (4,)
+
+
+def test_a_name_is_no_module():
+    with pytest.raises(TypeError, match=r"A torch module is imported, got 'resnet18'\. tl\.zoo\.load"):
+        from_module("resnet18")
 
 
 def test_wrong_example_inputs_are_named():

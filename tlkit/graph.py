@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -195,10 +196,13 @@ class Network(nn.Module):
         UnknownVertexError (a KeyError)
             When there is no such vertex; the message lists near misses.
         TypeError
-            For an index into a network that is not a chain.
+            For an index into a network that is not a chain, and for anything but names and indices.
         """
-        if isinstance(name, int):
-            return self._name_at(name)
+        if isinstance(name, Integral):
+            return self._name_at(int(name))
+        if not isinstance(name, str):
+            msg = f"A vertex is named by a text, or by its index in a chain of layers, got {name!r}."
+            raise TypeError(msg)
         for candidate in (name, name.replace(".", "_")):
             if candidate in self._modules:
                 return candidate
@@ -436,7 +440,7 @@ class Network(nn.Module):
 
     @staticmethod
     def from_module(
-        module: nn.Module, example_inputs: Sequence[Tensor] | None = None, granularity: str = "block"
+        module: nn.Module, example_inputs: Sequence[Tensor] | Tensor | None = None, granularity: str = "block"
     ) -> Network:
         """Import a copy of any traceable module; see `tlkit.importing.from_module`."""
         from tlkit.importing import from_module

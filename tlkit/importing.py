@@ -25,7 +25,7 @@ POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
 
 def from_module(
-    module: nn.Module, example_inputs: Sequence[Tensor] | None = None, granularity: str = "block"
+    module: nn.Module, example_inputs: Sequence[Tensor] | Tensor | None = None, granularity: str = "block"
 ) -> Network:
     """Import a copy of a torch module, traced with `torch.fx`; the original is left alone.
 
@@ -37,7 +37,7 @@ def from_module(
     ----------
     module : nn.Module
         Any module that `torch.fx` can trace, traced in evaluation mode (auxiliary training heads are left out).
-    example_inputs : sequence of Tensor, optional
+    example_inputs : sequence of Tensor, or Tensor for a single input, optional
         One batch for each input; one image batch of shape (1, 3, 224, 224) if left out. Only shapes are used.
     granularity : {"block", "layer"}
         Whether a block (residual, attention, inception, ...) is one vertex, or opened into its layers.
@@ -45,7 +45,7 @@ def from_module(
     Raises
     ------
     ValueError
-        When the module cannot be traced; the message names the line and the way out.
+        When the module cannot be traced; the message names the cause and the way out.
 
     Examples
     --------
@@ -54,6 +54,9 @@ def from_module(
     >>> list(net.vertices)
     ['0', '2']
     """
+    if not isinstance(module, nn.Module):
+        msg = f"A torch module is imported, got {module!r}. tl.zoo.load(name) makes a network from a name."
+        raise TypeError(msg)
     held = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     if held:
         msg = (
@@ -66,13 +69,15 @@ def from_module(
 
 def take_over(
     module: nn.Module,
-    example_inputs: Sequence[Tensor] | None = None,
+    example_inputs: Sequence[Tensor] | Tensor | None = None,
     granularity: str = "block",
     rename: Callable[[str], str] | None = None,
 ) -> Network:
     """Import a module without copying it: the module itself is changed and should not be used afterwards."""
     if example_inputs is None:
-        example_inputs = [torch.empty(1, 3, 224, 224, device="meta")]
+        example_inputs = torch.empty(1, 3, 224, 224, device="meta")
+    if isinstance(example_inputs, Tensor):
+        example_inputs = [example_inputs]
     found = trace(module, example_inputs, granularity)
     net = _Vertices(found, module, rename or (lambda name: name)).network(example_inputs)
     return net.unfreeze()
@@ -115,7 +120,7 @@ class _Vertices:
 
     def _read_only(self, outputs: Sequence[str]) -> dict[str, Vertex]:
         """Drop vertices that nothing reads, such as auxiliary heads traced in evaluation mode."""
-        read, todo = set(outputs), list(outputs)
+        read, todo = set(outputs), [name for name in outputs if name in self.vertices]
         while todo:
             for other in self.vertices[todo.pop()].inputs:
                 if other in self.vertices and other not in read:
