@@ -1,0 +1,28 @@
+"""Copies of modules that share the memory of their weights until one of the two changes it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["copied"]
+
+
+def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Copy a module; vertices that share weights share them in the copy too."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if id(tensor) not in memo:
+            twin = _copied_tensor(tensor.detach())
+            memo[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
+    return copy.deepcopy(module, memo)
+
+
+def _copied_tensor(tensor: Tensor) -> Tensor:
+    """Copy a tensor; where torch can do that safely, memory is copied only when one of the two is written to."""
+    # not on other devices, where optimizers write past the copy-on-write mark, and not in memory that is not torch's
+    # own (files, torch.load, other processes) or that NumPy sees too: writing there would crash, or change both
+    lazily = tensor.device.type == "cpu" and tensor.untyped_storage().resizable() and not tensor.is_shared()
+    return torch._lazy_clone(tensor) if lazily else tensor.clone()
