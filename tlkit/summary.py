@@ -83,15 +83,15 @@ class Summary:
         )
 
     def _repr_html_(self) -> str:
-        def align(title: str) -> str:
-            return "right" if title in NUMERIC else "left"
+        def style(title: str) -> str:
+            wrap = "" if title == "parameter shapes" else ";white-space:nowrap"
+            return f"text-align:{'right' if title in NUMERIC else 'left'}{wrap};padding:3px 5px"
 
-        head = "".join(f"<th style='text-align:{align(title)}'>{title}</th>" for title in COLUMNS)
+        head = "".join(f"<th style='{style(title)}'>{title}</th>" for title in COLUMNS)
         body = "".join(
             "<tr>"
             + "".join(
-                f"<td style='text-align:{align(title)};white-space:nowrap'>{html.escape(cell)}</td>"
-                for cell, title in zip(row, COLUMNS, strict=True)
+                f"<td style='{style(title)}'>{html.escape(cell)}</td>" for cell, title in zip(row, COLUMNS, strict=True)
             )
             + "</tr>"
             for row in self.rows
