@@ -113,7 +113,6 @@ def test_features_move_to_another_device():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_batches_stay_on_the_gpu():
     features = make()
     order = torch.randperm(10)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import re
 import tarfile
@@ -20,8 +19,6 @@ from PIL import ExifTags, Image
 from tlkit import decoding, downloads, drawing, images
 from tlkit.decoding import BadImagesError, Geometry, decode
 from tlkit.preprocessing import Preprocessing
-
-PHOTOS = Path(os.environ.get("TLKIT_TEST_PHOTOS", Path(__file__).parents[2] / "shared/data/flower_photos.tgz"))
 
 
 @pytest.fixture(autouse=True)
@@ -579,9 +576,8 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size_with_nearly_the_sam
 
 
 @pytest.mark.photos
-@pytest.mark.skipif(not PHOTOS.exists(), reason="no flower photos; TLKIT_TEST_PHOTOS names their archive or folder")
-def test_real_flower_photos_load_and_match_torchvision():
-    flowers = images.load(PHOTOS, per_class=20)
+def test_real_flower_photos_load_and_match_torchvision(photos):
+    flowers = images.load(photos, per_class=20)
     assert flowers.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
     assert (len(flowers.train), len(flowers.test)) == (80, 20)
     expected = np.stack([torchvision_pixels(Image.open(path), 224, 256) for path in flowers.test.paths])
