@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo "  NOTEBOOKS='05 08' limits run, full and render to some; PYTHON=python3.12 chooses the Python of a new .venv"
 
-run: $(STAMP) ## run every notebook and write its page to build/ (no network, no GPU, about five minutes)
+run: $(STAMP) ## run every notebook and write its page to build/ (no network, no GPU, about two minutes)
 	@$(LESSONS) run --out build $(NOTEBOOKS)
 
 test: $(STAMP) ## lint, tests, and the notebooks' outputs compared with a new run
