@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import weakref
 
 import pytest
 import torch
@@ -9,11 +10,83 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+from tlkit import weights
+from tlkit.copying import copied
 from tlkit.weights import filled, made, read_weights
+
+WRITERS = {
+    "safetensors": save_file,
+    "pth": torch.save,
+    "old.pth": lambda tensors, path: torch.save(tensors, path, _use_new_zipfile_serialization=False),
+}
 
 
 def state() -> dict[str, torch.Tensor]:
     return nn.Linear(3, 2).state_dict()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_weights_of_a_file_are_shared_with_a_copy_until_one_of_the_two_is_changed(tmp_path, kind):
+    path = tmp_path / f"weights.{kind}"
+    WRITERS[kind]({"weight": torch.randn(20, 30), "bias": torch.randn(20)}, path)
+    module = filled(lambda: nn.Linear(30, 20), read_weights(path), "a file")
+    twin = copied(module, {})
+    for one, other in zip(module.parameters(), twin.parameters(), strict=True):
+        assert torch._C._data_address(one) == torch._C._data_address(other)
+        with torch.no_grad():
+            other.zero_()
+        assert one.abs().min() > 0
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_large_file_is_read_in_parts_that_are_let_go(tmp_path, kind, monkeypatch):
+    path = tmp_path / f"weights.{kind}"
+    expected = {
+        "rows": torch.randn(50, 7),
+        "one row": torch.randn(1, 90),
+        "turned": torch.randn(40, 9).mT if kind != "safetensors" else torch.randn(9, 40),
+        "number": torch.tensor(3.0),
+        "empty": torch.zeros(0, 4),
+        "whole numbers": torch.arange(200),
+    }
+    WRITERS[kind](expected, path)
+    monkeypatch.setattr(weights, "AT_ONCE", 100)
+    found = read_weights(path)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert all(value.is_contiguous() and value.dtype == expected[name].dtype for name, value in found.items())
+
+
+def test_a_file_is_mapped_anew_once_enough_of_it_was_read(monkeypatch):
+    monkeypatch.setattr(weights, "AT_ONCE", 100)
+    alive = []
+
+    def mapped():
+        assert all(reference() is None for reference in alive), "the mapping before is let go"
+        tensor = torch.arange(60.0).view(15, 4)
+        alive.append(weakref.ref(tensor))
+        return {"a": tensor}
+
+    found = weights.copied_out(mapped)
+    assert torch.equal(found["a"], torch.arange(60.0).view(15, 4))
+    assert len(alive) == 2  # 240 bytes, 96 at a time: a third part would be a second mapping's
+
+
+def test_a_file_is_closed_once_it_is_read(tmp_path):
+    for kind, write in WRITERS.items():
+        path = tmp_path / f"weights.{kind}"
+        write({"a": torch.zeros(5)}, path)
+        found = read_weights(path)["a"]
+        write({"a": torch.ones(5)}, path)
+        assert (found == 0).all()
+
+
+def test_weights_saved_as_parameters_come_without_their_history(tmp_path):
+    torch.save(dict(nn.Linear(3, 2).named_parameters()), tmp_path / "weights.pth")
+    assert all(value.is_leaf for value in read_weights(tmp_path / "weights.pth").values())
+    module = filled(lambda: nn.Linear(3, 2), read_weights(tmp_path / "weights.pth"), "a file")
+    module(torch.ones(1, 3)).sum().backward()
+    assert module.weight.grad is not None
 
 
 class Bomb:
@@ -26,10 +99,10 @@ class Bomb:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
-def test_weights_come_back_as_they_were_written(tmp_path, suffix):
-    path, expected = tmp_path / f"weights{suffix}", state()
-    (save_file if suffix == ".safetensors" else torch.save)(expected, path)
+@pytest.mark.parametrize("kind", [*WRITERS, "pt"])
+def test_weights_come_back_as_they_were_written(tmp_path, kind):
+    path, expected = tmp_path / f"weights.{kind}", state()
+    WRITERS.get(kind, torch.save)(expected, path)
     found = read_weights(path)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())

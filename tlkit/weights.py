@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tlkit.errors import quoted
 
-__all__ = ["filled", "in_order", "made", "read_weights"]
+__all__ = ["copied_out", "filled", "made", "read_weights"]
+
+AT_ONCE = 1 << 26  # bytes of a file that lie in memory beside their copies
 
 # torchvision's files for DenseNet are older than the rule that names in a module hold no dots
 _DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a .safetensors file, or one of torch.save.
+    """Read a state dict from a .safetensors file, or one of torch.save, into memory that copies of a network share.
 
     Raises
     ------
@@ -37,27 +39,77 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
         raise FileNotFoundError(msg)
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else _load(path)
+        state = copied_out(lambda: _mapped(path)) if path.suffix == ".safetensors" else _read_torch(path)
     except (SafetensorError, OSError) as error:
         msg = f"{path} is damaged or no safetensors file: {error}."
         raise ValueError(msg) from error
     if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
-        return {_DENSENET.sub(r"\1\2", name): in_order(value) for name, value in state.items()}
+        return {_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
     held = f"a dictionary of {quoted(map(str, [*state][:5]))}" if isinstance(state, Mapping) else type(state).__name__
     msg = f"{path} holds {held}, not weights by name. Save model.state_dict() alone."
     raise ValueError(msg)
 
 
-def in_order(value: Tensor) -> Tensor:
-    """Return a tensor in torch's own layout, where a file has another: sums in another order differ in the last bit."""
+@torch.no_grad()
+def copied_out(mapped: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Copy tensors out of a mapped file, into memory of torch's own and in torch's own layout.
+
+    What was read of a mapping counts as memory of this process, so the file is mapped anew every now and then: the
+    peak is one copy of the weights. Tensors in a file's memory, or in what `torch.load` reserves, could not share
+    theirs with a copy (see `tlkit.copying`), and sums in another layout differ in the last bit.
+
+    Parameters
+    ----------
+    mapped : callable
+        Maps the file, and returns its tensors by name.
+    """
+    source = mapped()
+    copies = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in source.items()}
+    read = 0
+    for name, copied in copies.items():
+        for part in _parts(copied):
+            if read > AT_ONCE:
+                source = {}  # ends the mapping
+                source, read = mapped(), 0
+            copied[part].copy_(source[name][part])
+            read += copied[part].nbytes
+    return copies
+
+
+def _parts(value: Tensor) -> Iterator[Any]:
+    """Return indices of a large tensor's parts, none much larger than what may lie in memory at once."""
+    if value.nbytes <= AT_ONCE:
+        return iter([...])
+    rows = max(1, AT_ONCE * len(value) // value.nbytes)
+    return (slice(start, start + rows) for start in range(0, len(value), rows))
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _read_torch(path: Path) -> Any:
+    """Read a file of torch.save; what is no state dict comes back as it is."""
+    mappable = zipfile.is_zipfile(path)  # older files are not, and are read into memory of torch's own
+    state = _load(path, mmap=mappable)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        return state
+    if mappable:
+        del state
+        return copied_out(lambda: _load(path, mmap=True))
+    return {name: _in_order(value) for name, value in state.items()}
+
+
+def _in_order(value: Tensor) -> Tensor:
     if value.is_contiguous() and value.data_ptr() % 64 == 0:
         return value
     return value.clone(memory_format=torch.contiguous_format)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, *, mmap: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         # torch's own words recommend to load without this guard
         found = re.search(r"GLOBAL (\S+)", str(error))
