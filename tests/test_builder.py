@@ -739,7 +739,7 @@ def test_a_changed_layer_keeps_its_form_and_what_belongs_to_it():
 
 def test_several_boundaries_freeze_what_feeds_them_and_nothing_else(vgg):
     edits = [
-        ("add_layer", "left", tl.Dense(3), "flatten"),
+        ("add_vertex", "left", tl.Subset(0, 3), "flatten"),
         ("add_layer", "right", tl.Dense(3), "flatten"),
         ("add_vertex", "both", tl.Merge(), "left", "right", "fc1"),
         ("add_layer", "answer", tl.Output(2), "both"),
@@ -784,9 +784,25 @@ def test_what_is_drawn_anew_or_reads_something_new_is_not_frozen_by_old_marks(vg
 
 
 def test_a_new_vertex_can_be_the_boundary(vgg):
-    net = apply(vgg, [("add_layer", "new", tl.Dense(3), "fc1"), ("set_outputs", "new", "predictions"),
+    net = apply(vgg, [("add_vertex", "new", tl.Merge(), "fc1", "flatten"), ("set_outputs", "new", "predictions"),
                       ("set_feature_extractor", "new")])  # fmt: skip
     assert net.frozen == net.ancestors("new")
+
+
+def test_weights_that_would_be_drawn_and_frozen_at_once_are_warned_of(vgg):
+    text = r"weights of 'fc1' and 'fc2' are drawn anew and frozen at once, so they stay random\. Freeze before them"
+    with pytest.warns(UserWarning, match=text) as seen:
+        apply(vgg, [("n_out_replace", "fc1", 7), ("set_feature_extractor", "fc2")])
+    assert seen[0].filename == __file__
+    with pytest.warns(UserWarning, match="weights of 'new' are drawn anew"):
+        apply(
+            vgg,
+            [
+                ("add_layer", "new", tl.Dense(3), "fc1"),
+                ("set_outputs", "new", "predictions"),
+                ("set_feature_extractor", "new"),
+            ],
+        )
 
 
 # -- what else a network carries ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -12,7 +13,6 @@ from torch import nn
 import tlkit as tl
 from tlkit.initializers import generator_for
 from tlkit.layers import (
-    LOSSES,
     Layer,
     LayerDescription,
     OutputLayer,
@@ -24,6 +24,7 @@ from tlkit.layers import (
     is_weight_layer,
     resized,
 )
+from tlkit.losses import ACTIVATION_OF
 
 # -- layers ---------------------------------------------------------------------------------------------------------
 
@@ -206,7 +207,15 @@ def test_combinations_compute_what_they_say():
 
 def test_options_of_a_description_survive_as_plain_data():
     layer = tl.Dense(
-        4, activation=None, weight_init=tl.Normal(0, 0.1), bias_init=0.1, dropout=0.2, updater=tl.Adam(1e-3), l2=0.1
+        4,
+        activation=None,
+        weight_init=tl.Normal(0, 0.1),
+        bias_init=0.1,
+        dropout=0.2,
+        updater=tl.Adam(1e-3),
+        l2=0.1,
+        weight_noise=tl.DropConnect(0.1),
+        constraints=[tl.MaxNorm(1.0), tl.NonNegative()],
     )
     again = description_from_dict(json.loads(json.dumps(layer.to_dict())))
     assert again == layer
@@ -225,9 +234,6 @@ def test_options_of_a_description_survive_as_plain_data():
         (lambda: tl.Dense(5, dropout=1.0), "probability to drop an element, at least 0 and below 1, got 1.0"),
         (lambda: tl.Dense(5, weight_init="xavir"), "Did you mean 'xavier'"),
         (lambda: tl.Output(5, loss="mean_squared"), "got 'mean_squared'. Did you mean 'mean_squared_error'"),
-        (lambda: tl.Output(5, activation="relu"), "belongs to the activation 'softmax', got 'relu'"),
-        (lambda: tl.Output(5, loss="mean_squared_error", activation="softmax"), "belongs to the activation 'identity'"),
-        (lambda: tl.Output(1), r"softmax over one class always answers 1\. Use n_out=2"),
         (lambda: tl.Activation("sofmax"), "Did you mean 'softmax'"),
         (lambda: tl.Dropout(1.5), "below 1, got 1.5"),
         (lambda: tl.GlobalPool("avg"), "kind is 'average' or 'max', got 'avg'. Did you mean 'average'"),
@@ -250,55 +256,69 @@ def test_a_width_is_a_whole_number_above_zero(kind, n_out):
 # -- outputs and their losses ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ACTIVATION_OF)
 def test_an_output_has_the_activation_of_its_loss(loss):
     description = tl.Output(3, loss=loss)
     layer = description.make((4,))
     assert isinstance(layer, OutputLayer)
-    assert description.activation == LOSSES[loss][0]
+    assert description.activation == ACTIVATION_OF[loss]
     x = torch.randn(5, 4)
     raw = layer.preactivation(x)
     answers = {"softmax": raw.softmax(1), "sigmoid": raw.sigmoid(), "identity": raw}
     assert torch.allclose(layer(x), answers[description.activation])
 
 
-def test_losses_are_those_of_the_answers():
-    x = torch.randn(6, 4)
-    labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    layer = tl.Output(3).make((4,))
-    expected = -layer(x)[torch.arange(6), labels].log().mean()
-    assert torch.allclose(layer.compute_loss(layer.preactivation(x), labels), expected)
-
-    layer = tl.Output(3, loss="binary_cross_entropy").make((4,))
-    several = torch.randint(0, 2, (6, 3))
-    p = layer(x)
-    expected = -(several * p.log() + (1 - several) * (1 - p).log()).mean()
-    assert torch.allclose(layer.compute_loss(layer.preactivation(x), several), expected)
-
-    layer = tl.Output(3, loss="mean_squared_error").make((4,))
-    targets = torch.randn(6, 3)
-    assert torch.allclose(layer.compute_loss(layer.preactivation(x), targets), (layer(x) - targets).square().mean())
+@pytest.mark.parametrize("loss", ACTIVATION_OF)
+def test_a_loss_vertex_answers_and_trains_like_an_output_without_its_weights(loss):
+    output, vertex = tl.Output(3, loss=loss).make((4,)), tl.Loss(loss).make((3,))
+    x, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    raw = output.preactivation(x)
+    assert torch.equal(vertex(raw), output(x))
+    assert torch.equal(vertex.compute_loss(vertex.preactivation(raw), labels), output.compute_loss(raw, labels))
 
 
-@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])
-def test_one_unit_takes_labels_without_a_column(loss):
-    layer = tl.Output(1, loss=loss).make((4,))
-    raw, labels = layer.preactivation(torch.randn(6, 4)), torch.tensor([0, 1, 1, 0, 1, 0])
-    assert torch.equal(layer.compute_loss(raw, labels), layer.compute_loss(raw, labels[:, None].float()))
+@pytest.mark.parametrize("make", [lambda **options: tl.Output(3, **options), tl.Loss])
+def test_a_loss_and_its_weight_are_checked(make):
+    with pytest.raises(ValueError, match=r"loss is one of .* got 'hinges'.* Did you mean 'hinge'"):
+        make(loss="hinges")
+    with pytest.raises(ValueError, match=r"loss_weight is the factor .* got -1"):
+        make(loss_weight=-1)
 
 
-@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])
-def test_labels_of_another_shape_are_named(loss):
-    layer = tl.Output(3, loss=loss).make((4,))
-    with pytest.raises(ValueError, match=r"values of shape \(6, 3\) with labels, got shape \(6,\)"):
-        layer.compute_loss(torch.zeros(6, 3), torch.zeros(6))
+def test_the_weight_of_a_loss_is_its_factor():
+    heavy, light = tl.Loss(loss_weight=2.5).make((3,)), tl.Loss().make((3,))
+    raw, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    assert torch.equal(heavy.compute_loss(raw, labels), 2.5 * light.compute_loss(raw, labels))
 
 
-def test_the_fused_loss_stays_finite_where_the_probabilities_are_zero():
-    layer = tl.Output(2).make((2,))
-    loss = layer.compute_loss(torch.tensor([[1000.0, -1000.0]]), torch.tensor([1]))
-    assert loss.isfinite()
-    assert float(loss) == pytest.approx(2000)
+# -- noise on weights -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("description", "shape"), [(tl.Dense(3), (4,)), (tl.Conv2d(3, padding=1), (2, 5, 5))])
+def test_dropped_weights_are_noise_while_training_only(description, shape):
+    layer = dataclasses.replace(description, weight_noise=tl.DropConnect(0.5)).make(shape)
+    x = torch.randn(6, *shape)
+    plain = layer.torch_class.forward(layer, x)
+    assert torch.equal(layer.eval()(x), plain)
+    noisy = layer.train()
+    with seeded(0):
+        first = noisy(x)
+        second = noisy(x)
+    assert not torch.equal(first, plain)
+    assert not torch.equal(first, second)
+    with seeded(0):
+        assert torch.equal(noisy(x), first)
+
+
+def test_dropped_weights_keep_their_mean_and_get_no_gradient():
+    layer = tl.Dense(1, weight_noise=tl.DropConnect(0.75)).make((400,)).train()
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.zero_()
+    layer(torch.ones(1, 400)).sum().backward()
+    kept = layer.weight.grad != 0
+    assert 50 < int(kept.sum()) < 150
+    assert torch.equal(layer.weight.grad[kept], torch.full((int(kept.sum()),), 4.0))
 
 
 def test_every_layer_description_takes_the_common_options():

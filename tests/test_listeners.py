@@ -127,6 +127,7 @@ def test_early_stopping_never_puts_one_networks_weights_into_another(scripted):
     assert furthest(weights(other), stopper.seen[2]) == 0
     third = classifier(4, 8, 3)
     before = weights(third)
+    stopper.training_started(Training(third, None, 1))
     stopper.training_done(Training(third, None, 1))
     assert moved(third, before) == set()
 
@@ -145,5 +146,96 @@ def test_frozen_weights_are_not_kept_a_second_time():
     net = classifier(4, 8, 3).freeze("0")
     stopper = tl.EarlyStopping(blobs())
     fit(net, stopper, epochs=2)
-    assert {name.split(".")[0] for name in stopper._best} == {"1"}
+    address = torch._C._data_address
+    assert address(stopper._best["0.weight"]) == address(net.vertices["0"].module.weight)
     assert torch.equal(stopper._best["1.weight"], net.vertices["1"].module.weight)
+
+
+# -- unfreezing -----------------------------------------------------------------------------------------------------
+
+
+class Steps(tl.Listener):
+    """Notes which vertices each epoch changed."""
+
+    def __init__(self, net):
+        self.net = net
+        self.changed = []
+        self.before = weights(net)
+
+    def epoch_done(self, training):
+        self.changed.append(moved(self.net, self.before))
+        self.before = weights(self.net)
+
+
+def deep():
+    return (
+        tl.TransferLearning(classifier(4, 8, 8, 8, 3))
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Adam(0.01)))
+        .set_feature_extractor("2")
+        .build()
+    )
+
+
+def test_unfreezing_moves_the_boundary_after_the_epochs_asked_for():
+    net = deep()
+    steps = Steps(net)
+    fit(net, steps, tl.Unfreeze(2, up_to="0"), tl.Unfreeze(4), epochs=5)
+    assert steps.changed == [{"3"}, {"3"}, {"1", "2", "3"}, {"1", "2", "3"}, {"0", "1", "2", "3"}]
+    assert net.frozen == frozenset()
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_weights_that_train_on_keep_their_updaters_state_and_new_ones_start_without():
+    net = deep()
+    fit(net, tl.Unfreeze(2, up_to="1"), epochs=3)
+    state = net.optimizers.state()
+    assert {name: int(values["step"]) for name, values in state.items() if name.endswith("weight")} == {
+        "2.weight": 3,
+        "3.weight": 9,
+    }
+
+
+def test_training_after_unfreezing_is_training_a_network_that_was_frozen_there():
+    late, early = deep(), deep()
+    fit(late, tl.Unfreeze(1, up_to="0"), epochs=2)
+    fit(early, epochs=1)
+    early.unfreeze("1")
+    fit(early, epochs=1)
+    assert furthest(weights(late), weights(early)) == 0
+
+
+def test_unfreezing_may_also_freeze():
+    net = deep().unfreeze()
+    steps = Steps(net)
+    fit(net, steps, tl.Unfreeze(1, up_to="2"), epochs=2)
+    assert steps.changed == [{"0", "1", "2", "3"}, {"3"}]
+
+
+def test_a_batch_norm_that_was_frozen_counts_again():
+    net = tl.Network.from_module(
+        torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU()), torch.zeros(1, 4)
+    )
+    net = tl.TransferLearning(net).add_layer("out", tl.Output(3)).set_feature_extractor("0").build()
+    fit(net, epochs=1)
+    assert int(net.vertices["0"].module.norm.num_batches_tracked) == 0
+    fit(net, tl.Unfreeze(1), epochs=3)
+    assert int(net.vertices["0"].module.norm.num_batches_tracked) == 6
+    assert not net.training
+
+
+def test_a_wrong_boundary_is_an_error_before_the_first_batch():
+    net = deep()
+    before = weights(net)
+    with pytest.raises(KeyError, match="no vertex 'block4_pool'"):
+        fit(net, tl.Unfreeze(2, up_to="block4_pool"), epochs=3)
+    assert moved(net, before) == set()
+    with pytest.raises(ValueError, match=r"at_epoch is the number of epochs .* at least 1, got 0"):
+        tl.Unfreeze(0)
+
+
+def test_early_stopping_goes_back_to_the_best_weights_across_a_move_of_the_boundary(scripted):
+    net = deep()
+    stopper = scripted(0.5, 0.9, 0.6, 0.7, patience=9)
+    fit(net, stopper, tl.Unfreeze(2), epochs=4)
+    assert stopper.best_epoch == 2
+    assert furthest(weights(net), stopper.seen[1]) == 0

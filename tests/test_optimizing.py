@@ -109,6 +109,39 @@ def test_penalties_add_up():
     check(net, trained_by_hand(net, sgd, penalty), tolerance=1e-6)
 
 
+@BOTH
+def test_penalties_on_biases_leave_weights_alone(updater, rule):
+    lr = updater.lr
+
+    def gradients(layer):
+        layer.bias.grad += 0.1 * layer.bias.sign() + 0.2 * layer.bias
+
+    def values(layer):
+        layer.bias.mul_(1 - lr * 0.3)
+
+    net = tuned(updater, l1_bias=0.1, l2_bias=0.2, weight_decay_bias=0.3, bias_init=0.5)
+    check(net, trained_by_hand(net, rule, gradients, values), tolerance=1e-6)
+
+
+def test_biases_may_have_an_updater_of_their_own():
+    def rule(parameters):
+        weights, biases = parameters[::2], parameters[1::2]
+        return torch.optim.SGD([{"params": weights, "lr": 0.5}, {"params": biases, "lr": 0.02}])
+
+    net = tuned(tl.Sgd(0.5), bias_updater=tl.Sgd(0.02))
+    check(net, trained_by_hand(net, rule))
+
+
+def test_the_shift_of_a_normalization_is_no_bias():
+    module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3), nn.LayerNorm(3))
+    edits = tl.TransferLearning(tl.Network.from_module(module, torch.zeros(1, 4)))
+    edits.fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Sgd(0.1), bias_updater=tl.Adam(0.1)))
+    optimizers = Optimizers.of(edits.build())
+    biases = {id(p) for group in optimizers.groups for p in group.biases}
+    names = {name for name, p in optimizers.network.named_parameters() if id(p) in biases}
+    assert names == {"0.bias", "3.bias"}
+
+
 @pytest.mark.parametrize("option", ["l1", "l2", "weight_decay"])
 def test_frozen_vertices_are_not_penalized(option):
     net = tuned(tl.Sgd(0.5), **{option: 0.1}).freeze("0")

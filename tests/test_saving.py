@@ -1,6 +1,8 @@
+import functools
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +118,75 @@ def test_training_goes_on_where_it_was_saved(path):
     for one in (net, loaded):
         tl.fit(one, blobs(), epochs=2, batch_size=8, progress=False)
     assert furthest(weights(net), weights(loaded)) == 0
+
+
+UPDATERS = [
+    tl.Adam(0.01),
+    tl.AdamW(0.01),
+    tl.Nesterovs(0.05, 0.9),
+    tl.RmsProp(0.01),
+    tl.AdaGrad(0.05),
+    tl.AdaDelta(1.0),
+    tl.AdaMax(0.01),
+    tl.Nadam(0.01),
+    functools.partial(torch.optim.SGD, lr=0.05, momentum=0.5),
+]
+
+
+@pytest.mark.parametrize("updater", UPDATERS, ids=lambda updater: getattr(updater, "optimizer", "partial"))
+def test_with_the_updaters_state_training_goes_on_as_if_it_had_not_been_interrupted(updater, path):
+    net = (
+        tl.TransferLearning(classifier(4, 8, 8, 3))
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=updater, bias_updater=tl.Adam(0.02)))
+        .set_feature_extractor("0")
+        .build()
+    )
+    tl.fit(net, blobs(), epochs=2, batch_size=8, progress=False)
+    tl.save(net, path, updater_state=True)
+    loaded = tl.load(path, source=chain(4, 8, 8, 3))
+    assert loaded.optimizers.state().keys() == net.optimizers.state().keys() == {
+        f"{layer}.{kind}" for layer in "12" for kind in ("weight", "bias")
+    }  # fmt: skip
+    for one in (net, loaded):
+        tl.fit(one, blobs(), epochs=2, batch_size=8, progress=False)
+    assert furthest(weights(net), weights(loaded)) == 0
+
+
+def test_without_the_updaters_state_they_start_anew(path):
+    net = classifier(4, 8, 3, updater=tl.Adam(0.01))
+    tl.fit(net, blobs(), epochs=2, progress=False)
+    assert tl.load(tl.save(net, path), source=chain(4, 8, 3)).optimizers is None
+    small = path.stat().st_size
+    tl.save(net, path, updater_state=True)
+    assert path.stat().st_size > small + 2 * 4 * sum(p.numel() for p in net.parameters())
+
+
+def test_a_network_that_was_never_trained_has_no_updaters_state_to_save(path):
+    net = classifier(4, 8, 3)
+    assert tl.load(tl.save(net, path, updater_state=True), source=chain(4, 8, 3)).optimizers is None
+
+
+def test_the_state_of_weights_that_train_is_used_where_nothing_is_frozen_any_more(path):
+    net = classifier(4, 8, 3, updater=tl.Adam(0.01)).freeze("0")
+    tl.fit(net, blobs(), batch_size=8, progress=False)
+    loaded = tl.load(tl.save(net, path, updater_state=True), source=chain(4, 8, 3), frozen=False)
+    tl.fit(loaded, blobs(), batch_size=8, progress=False)
+    assert int(loaded.optimizers.state()["0.weight"]["step"]) == 3
+    assert int(loaded.optimizers.state()["1.weight"]["step"]) == 6
+
+
+def test_vertex_names_with_slashes_keep_their_weights_and_states(path):
+    def net():
+        with seeded(0):
+            hidden, out = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+        vertices = {"a/b": tl.Vertex(hidden, "x"), "updater/c": tl.Vertex(out, "a/b")}
+        return tl.Network(vertices, {"x": (4,)}, "updater/c")
+
+    trained = tl.TransferLearning(net()).add_layer("out", tl.Loss()).build()
+    tl.fit(trained, blobs(), progress=False)
+    loaded = tl.load(tl.save(trained, path, updater_state=True), source=net())
+    assert furthest(weights(trained), weights(loaded)) == 0
+    assert loaded.optimizers.state().keys() == trained.optimizers.state().keys()
 
 
 def test_a_whole_network_of_the_zoo_needs_no_edits(squeezenet, path):
@@ -258,7 +329,7 @@ def test_a_module_of_ones_own_is_needed_again(path):
 def test_edits_of_a_network_built_by_hand_come_back(path):
     vertices = {"hidden": tl.Vertex(nn.Linear(4, 8), ("x",)), "out": tl.Vertex(nn.Linear(8, 2), ("hidden",))}
     source = tl.Network(vertices, {"x": (4,)}, ["out"])
-    net = tl.TransferLearning(source).n_out_replace("hidden", 5).set_feature_extractor("hidden").build()
+    net = tl.TransferLearning(source).n_out_replace("out", 5).set_feature_extractor("hidden").build()
     loaded = round_trip(net, path, source)
     assert furthest(weights(net), weights(loaded)) == 0
     assert loaded.frozen == {"hidden"}
@@ -514,3 +585,20 @@ def test_a_file_of_a_newer_version_is_said_to_be_newer(path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"has format 2; this version of tlkit reads up to 1. Update tlkit"):
         tl.load(path, chain(4, 3))
+
+
+# -- files of earlier versions --------------------------------------------------------------------------------------
+
+
+def test_a_file_of_format_1_is_read_and_its_network_answers_and_trains_as_it_did():
+    net = tl.load(Path(__file__).parent / "fixtures" / "network_format_1.tlk")
+    assert net.frozen == {"features_0"}
+    assert net.classes == ("daisy", "rose", "tulip")
+    assert net.vertices["hidden"].settings.updater == tl.Adam(1e-4)
+    assert net.vertices["flowers"].settings.constraints == (tl.MaxNorm(3.0),)
+    assert net.vertices["hidden"].module.weight_noise == tl.DropConnect(0.1)
+    x, y = torch.linspace(-2, 2, 6 * 3 * 32 * 32).reshape(6, 3, 32, 32), torch.arange(6) % 3
+    answers = [[0.171856, 0.309121, 0.519023], [0.479828, 0.242804, 0.277368]]
+    assert torch.allclose(net(x[::3]), torch.tensor(answers), atol=1e-4)
+    history = tl.fit(net, (x, y), batch_size=3, shuffle=False, progress=False)
+    assert history.losses == pytest.approx([0.684817, 0.710268], abs=1e-3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import chain, narrow_vgg16, pictures
+from nets import blobs, chain, classifier, narrow_vgg16, pictures
 from torch import nn
 
 import tlkit as tl
@@ -16,14 +16,24 @@ from tlkit.tuning import FineTuneConfiguration
 # option -> a value, another value, and what is there once it was removed
 TRAINING = {
     "updater": (tl.Sgd(0.1), tl.Adam(0.2), None),
+    "bias_updater": (tl.Sgd(0.3), tl.Adam(0.4), None),
     "l1": (0.1, 0.2, 0.0),
     "l2": (0.3, 0.4, 0.0),
     "weight_decay": (0.5, 0.6, 0.0),
+    "l1_bias": (0.1, 0.2, 0.0),
+    "l2_bias": (0.3, 0.4, 0.0),
+    "weight_decay_bias": (0.5, 0.6, 0.0),
     "gradient_normalization": ("clip_value", "renormalize_per_layer", None),
     "gradient_normalization_threshold": (2.0, 3.0, 1.0),
+    "constraints": ((tl.MaxNorm(1.0),), (tl.NonNegative(), tl.UnitNorm()), ()),
 }
-FORWARD = {"activation": ("tanh", "elu", None), "dropout": (0.25, 0.5, None)}
+FORWARD = {
+    "activation": ("tanh", "elu", None),
+    "dropout": (0.25, 0.5, None),
+    "weight_noise": (tl.DropConnect(0.25), tl.DropConnect(0.5), None),
+}
 STATES = TRAINING | FORWARD
+PENALTIES = ("l1", "l2", "weight_decay", "l1_bias", "l2_bias", "weight_decay_bias")
 
 
 def tuned(net, **options):
@@ -37,7 +47,7 @@ def found(net, option, name="0"):
     if option == "activation":
         kinds = {type(make()): name for name, make in ACTIVATIONS.items()}
         return None if vertex.module.activation is None else kinds[type(vertex.module.activation)]
-    return getattr(vertex.settings, option)
+    return vertex.module.weight_noise if option == "weight_noise" else getattr(vertex.settings, option)
 
 
 @pytest.mark.parametrize("option", STATES)
@@ -68,7 +78,7 @@ def test_a_value_replaces_an_option_and_nothing_else(option):
     assert found(net, option) == first
 
 
-@pytest.mark.parametrize(("option", "removed"), [("l1", 0.0), ("l2", 0.0), ("weight_decay", 0.0), ("dropout", None)])
+@pytest.mark.parametrize(("option", "removed"), [("dropout", None), *((name, 0.0) for name in PENALTIES)])
 def test_zero_removes_as_none_does(option, removed):
     net = tuned(chain(4, 5, 3), **{option: 0.5})
     assert found(tuned(net, **{option: 0}), option) == removed
@@ -107,7 +117,7 @@ def test_new_weights_are_drawn_as_the_layer_says_then_the_configuration_then_xav
     assert torch.equal(layer.bias, torch.full_like(layer.bias, bias))
 
 
-@pytest.mark.parametrize("option", TRAINING.keys() | {"dropout"})
+@pytest.mark.parametrize("option", sorted(STATES.keys() - {"activation"}))
 def test_a_new_layer_takes_its_own_option_then_the_configuration_then_the_default(option):
     first, second, removed = STATES[option]
     assert found(new_layer({}, {}), option, "new") == removed
@@ -141,7 +151,7 @@ def test_the_activation_never_reaches_an_output():
     assert found(tuned(inner, activation="relu"), "activation", "end") == "softmax"
 
 
-def test_frozen_vertices_are_never_touched():
+def test_what_frozen_vertices_compute_is_never_touched():
     net = narrow_vgg16()
     everything = {name: second for name, (_, second, _) in STATES.items()}
     after = (
@@ -151,21 +161,30 @@ def test_frozen_vertices_are_never_touched():
         .build()
     )
     for name in after.frozen:
-        assert after.vertices[name].settings == Settings()
         assert str(after.vertices[name].module) == str(net.vertices[name].module)
+    assert found(after, "weight_noise", "fc1") is None
     assert found(after, "activation", "fc2") == "elu"
     x, _ = pictures(2)
     assert torch.equal(after.split()[0](x), front(net, "fc1")(x))
+
+
+def test_what_is_unfrozen_later_trains_as_the_configuration_says():
+    after = tl.TransferLearning(chain(4, 5, 3)).fine_tune_configuration(
+        FineTuneConfiguration(updater=tl.Sgd(0.1), l2=0.5)
+    )
+    net = after.set_feature_extractor("0").build()
+    assert found(net, "updater") == tl.Sgd(0.1)
+    assert found(net.unfreeze("0"), "l2") == 0.5
 
 
 def front(net, boundary):
     return tl.TransferLearning(net).set_feature_extractor(boundary).build().split()[0]
 
 
-def test_a_vertex_frozen_in_the_original_is_not_touched_either():
+def test_a_vertex_frozen_in_the_original_computes_what_it_did():
     net = chain(4, 5, 6, 3).freeze("0")
     after = tuned(net, l2=0.5, dropout=0.5, activation="tanh")
-    assert found(after, "l2", "0") == 0
+    assert found(after, "l2", "0") == 0.5
     assert found(after, "dropout", "0") is None
     assert found(after, "activation", "0") == "relu"
     assert found(after, "l2", "1") == 0.5
@@ -193,6 +212,66 @@ def test_the_seed_is_kept_unless_it_is_replaced():
     assert tuned(net, seed=8).seed == 8
 
 
+# -- other updaters for some vertices -------------------------------------------------------------------------------
+
+SLOW, FAST, OWN = tl.Adam(1e-5), tl.Adam(1e-3), tl.Sgd(0.5)
+
+
+def updaters_of(net):
+    return {name: vertex.settings.updater for name, vertex in net.vertices.items()}
+
+
+def test_updaters_by_vertex_come_before_the_updater_and_the_last_pattern_counts():
+    net = narrow_vgg16()
+    found = updaters_of(tuned(net, updater=FAST, updaters={"block*": OWN, "block5_*": SLOW}))
+    assert {found[name] for name in found if name.startswith("block5")} == {SLOW}
+    assert {found[name] for name in found if name.startswith(("block1", "block4"))} == {OWN}
+    assert found["fc1"] == FAST
+
+
+def test_updaters_by_vertex_reach_new_layers_but_their_own_updater_wins():
+    def built(**own):
+        edits = tl.TransferLearning(chain(4, 5, 3)).fine_tune_configuration(
+            FineTuneConfiguration(updater=FAST, updaters={"new*": SLOW})
+        )
+        return updaters_of(edits.add_layer("new", tl.Dense(2, **own), "0").set_outputs("new", "1").build())
+
+    assert built() == {"0": FAST, "1": FAST, "new": SLOW}
+    assert built(updater=OWN)["new"] == OWN
+
+
+def test_updaters_by_vertex_keep_what_no_pattern_names():
+    net = tuned(chain(4, 5, 3), updater=OWN)
+    assert updaters_of(tuned(net, updaters={"1": SLOW})) == {"0": OWN, "1": SLOW}
+
+
+def test_layers_with_smaller_learning_rates_move_less():
+    net = tuned(classifier(4, 8, 8, 3), updater=tl.Sgd(0.1), updaters={"0": tl.Sgd(0.0), "1": tl.Sgd(1e-3)})
+    same = tuned(classifier(4, 8, 8, 3), updater=tl.Sgd(0.1))
+    for one in (net, same):
+        tl.fit(one, blobs(), batch_size=24, progress=False)
+    start = classifier(4, 8, 8, 3).state_dict()
+
+    def step(one, name):
+        return (one.state_dict()[name] - start[name]).norm()
+
+    assert step(net, "0.weight") == 0
+    assert float(step(net, "1.weight") / step(same, "1.weight")) == pytest.approx(0.01, rel=1e-3)
+    assert torch.equal(net.state_dict()["2.weight"], same.state_dict()["2.weight"])
+
+
+def test_a_pattern_that_names_no_vertex_is_an_error():
+    with pytest.raises(
+        KeyError, match=r"The updaters name 'blok5_\*', and no vertex is called so\. Did you mean 'block5"
+    ):
+        tuned(narrow_vgg16(), updaters={"blok5_*": SLOW})
+
+
+def test_dotted_patterns_mean_module_paths():
+    net = tl.Network({"layer4_1": tl.Vertex(nn.Linear(2, 2), "x")}, {"x": (2,)}, "layer4_1")
+    assert updaters_of(tuned(net, updaters={"layer4.*": SLOW})) == {"layer4_1": SLOW}
+
+
 # -- as data --------------------------------------------------------------------------------------------------------
 
 rates = st.floats(1e-6, 1.0)
@@ -207,6 +286,7 @@ inits = st.one_of(
     st.builds(tl.Normal, st.floats(-1, 1), st.floats(0.1, 1)),
     st.builds(tl.Uniform, st.floats(-1, 0), st.floats(0.1, 1)),
 )
+constraints = st.one_of(st.builds(tl.MaxNorm, st.floats(0.1, 10)), st.just(tl.UnitNorm()), st.just(tl.NonNegative()))
 configurations = st.fixed_dictionaries(
     {},
     optional={
@@ -215,9 +295,11 @@ configurations = st.fixed_dictionaries(
         "bias_init": st.none() | st.floats(-1, 1),
         "dropout": st.none() | st.floats(0, 0.99),
         "updater": st.none() | updaters,
-        "l1": st.none() | st.floats(0, 1),
-        "l2": st.none() | st.floats(0, 1),
-        "weight_decay": st.none() | st.floats(0, 1),
+        **{name: st.none() | st.floats(0, 1) for name in PENALTIES},
+        "bias_updater": st.none() | updaters,
+        "weight_noise": st.none() | st.builds(tl.DropConnect, st.floats(0, 0.99)),
+        "constraints": st.none() | st.lists(constraints, max_size=3),
+        "updaters": st.none() | st.dictionaries(st.sampled_from(["fc*", "block5_*", "[a-c]?"]), updaters),
         "gradient_normalization": st.none() | st.sampled_from(GRADIENT_NORMALIZATIONS),
         "gradient_normalization_threshold": st.none() | st.floats(0.1, 10),
         "seed": st.integers(0, 2**40),
@@ -232,6 +314,7 @@ def test_json_brings_back_the_same_configuration(options):
     assert back == tuning
     assert back.given() == tuning.given()
     assert back.to_json() == tuning.to_json()
+    assert back.updaters == tuning.updaters
 
 
 def test_json_tells_removed_from_left_out():
@@ -261,6 +344,8 @@ def test_it_prints_what_was_given_and_nothing_else():
         ({"weight_init": "xavir"}, ValueError, "got 'xavir'. Did you mean 'xavier'"),
         ({"gradient_normalization": "clip_values"}, ValueError, "Did you mean 'clip_value'"),
         ({"updater": "Adma"}, TypeError, r"tl.Adam\(lr=1e-3\).*got 'Adma'. Did you mean 'Adam"),
+        ({"updaters": SLOW}, TypeError, "updaters gives updaters by vertex, such as .* got Adam"),
+        ({"updaters": {"fc1": 0.1}}, TypeError, "An updater is one of Sgd, .*got 0.1"),
         ({"updater": 0.01}, TypeError, "An updater is one of Sgd, .*got 0.01"),
         ({"drop_out": 0.5}, TypeError, "has no option 'drop_out'. Did you mean 'dropout'?"),
         ({"learning_rate": 0.5}, TypeError, "The learning rate lives in the updater"),

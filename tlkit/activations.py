@@ -8,7 +8,7 @@ from torch import nn
 
 from tlkit.errors import near_misses
 
-__all__ = ["ACTIVATIONS", "activation_module", "check_activation", "is_activation"]
+__all__ = ["ACTIVATIONS", "activation_module", "activation_name", "check_activation", "is_activation"]
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -53,6 +53,14 @@ def activation_module(name: str | None) -> nn.Module | None:
     if name is None or check_activation(name) == "identity":
         return None
     return ACTIVATIONS[check_activation(name)]()
+
+
+def activation_name(module: nn.Module | None) -> str:
+    """Return the table's name of an activation module, or its class's name if it has none."""
+    if module is None:
+        return "identity"
+    names = {type(make()): name for name, make in ACTIVATIONS.items()}
+    return names.get(type(module), type(module).__name__)
 
 
 def is_activation(module: Any) -> bool:

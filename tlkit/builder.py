@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,8 @@ from torch import nn
 from tlkit.draft import Draft
 from tlkit.graph import Network
 from tlkit.initializers import as_weight_init
-from tlkit.layers import (
-    Description,
-    description_from_dict,
-)
+from tlkit.layers import Answering, Description, OutputLayer, description_from_dict
+from tlkit.losses import check_output
 from tlkit.tuning import FineTuneConfiguration
 
 __all__ = ["TransferLearning"]
@@ -54,7 +53,7 @@ class TransferLearning:
     # -- what to change -----------------------------------------------------------------------------------------
 
     def fine_tune_configuration(self, configuration: FineTuneConfiguration) -> TransferLearning:
-        """Set the training options of everything that is not frozen."""
+        """Set how vertices train; what frozen ones compute stays as it is."""
         return self._record("fine_tune_configuration", configuration=configuration)
 
     def set_feature_extractor(self, *names: Name) -> TransferLearning:
@@ -128,17 +127,25 @@ class TransferLearning:
         """Replace the network's inputs: name -> shape of one example."""
         return self._record("set_inputs", inputs={name: list(shape) for name, shape in inputs.items()})
 
-    def build(self) -> Network:
+    def build(self, *, validate_output_layer: bool = True) -> Network:
         """Apply the edits to a copy and return the new network.
+
+        Parameters
+        ----------
+        validate_output_layer : bool
+            Whether to refuse outputs whose activation and loss contradict each other.
 
         Raises
         ------
         UnknownVertexError (a KeyError)
             For a vertex that does not exist (with near misses).
         ValueError
-            When the edits contradict each other or leave a graph that cannot run.
+            When the edits contradict each other, leave a graph that cannot run or an output that cannot be meant.
         """
-        return Draft(self.network, self._edits).build()
+        net = Draft(self.network, self._edits).build()
+        if validate_output_layer:
+            _validate_outputs(net)
+        return net
 
     def _record(self, edit: str, **arguments: Any) -> TransferLearning:
         self._edits.append({"edit": edit, **arguments})
@@ -156,7 +163,17 @@ class TransferLearning:
                 if arguments.get(key) is not None:
                     arguments[key] = decode(arguments[key])
             builder._edits.append(arguments)
-        return builder.build()
+        with warnings.catch_warnings():  # they were given when it was built for the first time
+            warnings.simplefilter("ignore")
+            return builder.build(validate_output_layer=False)
+
+
+def _validate_outputs(net: Network) -> None:
+    for name, vertex in net.vertices.items():
+        module = vertex.module
+        if isinstance(module, Answering):
+            units = module.out_features if isinstance(module, OutputLayer) else net.output_shapes()[name][0]
+            check_output(name, module.loss, module.activation, units)
 
 
 _DECODERS = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["copied"]
+__all__ = ["copied", "copied_state"]
 
 
 def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -26,3 +26,8 @@ def _copied_tensor(tensor: Tensor) -> Tensor:
     # own (files, torch.load, other processes) or that NumPy sees too: writing there would crash, or change both
     lazily = tensor.device.type == "cpu" and tensor.untyped_storage().resizable() and not tensor.is_shared()
     return torch._lazy_clone(tensor) if lazily else tensor.clone()
+
+
+def copied_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a state dict; what never changes takes no memory of its own."""
+    return {name: _copied_tensor(value.detach()) for name, value in module.state_dict(keep_vars=True).items()}

@@ -23,6 +23,7 @@ from tlkit.layers import (
     Description,
     Layer,
     LayerDescription,
+    Loss,
     Merge,
     OutputLayer,
     as_layer,
@@ -33,7 +34,7 @@ from tlkit.layers import (
     resized_norm,
 )
 from tlkit.settings import UNSET, Options, Settings
-from tlkit.tuning import FineTuneConfiguration
+from tlkit.tuning import FineTuneConfiguration, matches
 
 __all__ = ["Draft"]
 
@@ -218,7 +219,9 @@ class Draft:
 
     def _keeps_outputs(self) -> bool:
         """Say whether the answers mean what they meant: the same outputs, from weights that were not replaced."""
-        todo = list(self.outputs)
+        todo = [self._before_loss(name) for name in self.outputs]
+        if tuple(todo) != self.source.outputs:
+            return False
         while todo:
             name = todo.pop()
             vertex = self.vertices.get(name)
@@ -226,7 +229,12 @@ class Draft:
                 return False
             if is_transparent(vertex.module):
                 todo.extend(other for other in vertex.inputs if other not in self.inputs)
-        return tuple(self.outputs) == self.source.outputs
+        return True
+
+    def _before_loss(self, name: str) -> str:
+        """Return the name of what an added loss reads, which means the same; any other name as it is."""
+        vertex = self.vertices.get(name)
+        return vertex[1][0] if isinstance(vertex, tuple) and isinstance(vertex[0], Loss) else name
 
     # -- widths -------------------------------------------------------------------------------------------------
 
@@ -369,13 +377,14 @@ class Draft:
         vertex = self.vertices[name]
         if isinstance(vertex, Vertex):
             return vertex.settings
-        tuned = self.configuration.settings(Settings())
+        tuned = self.configuration.for_vertex(name).settings(Settings())
         return vertex[0].settings(tuned) if isinstance(vertex[0], Options) else tuned
 
     def _freeze(self, net: Network) -> None:
         boundary = self._last("set_feature_extractor", "names")
         if boundary is not None:
             net.freeze(*map(self._spelled, boundary))
+            self._warn_of_frozen_draws(net)
             return
         marks = {}
         for name in net.vertices:
@@ -387,18 +396,45 @@ class Draft:
         }
         net._set_frozen(closed)
 
+    def _warn_of_frozen_draws(self, net: Network) -> None:
+        """Say so when weights that were just drawn would never be trained."""
+        drawn = self.redraw.keys() | {
+            name
+            for name, vertex in self.vertices.items()
+            if not isinstance(vertex, Vertex) and isinstance(vertex[0], LayerDescription)
+        }
+        if frozen := [name for name in net.vertices if name in drawn and name in net.frozen]:
+            msg = (
+                f"The weights of {quoted(frozen)} are drawn anew and frozen at once, so they stay random. Freeze "
+                "before them: set_feature_extractor(...) with an earlier vertex."
+            )
+            warnings.warn(msg, stacklevel=5)
+
     def _tune(self, net: Network) -> None:
-        """Apply the configuration to the vertices of the original that are not frozen."""
+        """Apply the configuration to the vertices of the original: how they train, and if not frozen what they compute.
+
+        A frozen vertex notes its updater and penalties for the day when it is unfrozen; they do nothing until then.
+        """
+        for pattern in self.configuration.updaters or ():
+            if not any(matches(pattern, name) for name in net.vertices):
+                msg = (
+                    f"The updaters name '{pattern}', and no vertex is called so.{near_misses(pattern, net.vertices)} "
+                    "See list(net.vertices) for all names."
+                )
+                raise UnknownVertexError(msg)
         blocks = []
         for name, vertex in net.vertices.items():
-            if name in net.frozen or not isinstance(self.vertices[name], Vertex):
+            if not isinstance(self.vertices[name], Vertex):
                 continue
-            net._settings[name] = self.configuration.settings(vertex.settings)
+            net._settings[name] = self.configuration.for_vertex(name).settings(vertex.settings)
+            if name in net.frozen:
+                continue
             if isinstance(vertex.module, Layer):
                 self._tune_layer(vertex.module, is_output=name in net.outputs)
             elif any(p.ndim > 1 for p in vertex.module.parameters()):
                 blocks.append(name)
-        forward = [option for option in ("activation", "dropout") if getattr(self.configuration, option) is not UNSET]
+        options = ("activation", "dropout", "weight_noise")
+        forward = [option for option in options if getattr(self.configuration, option) is not UNSET]
         if blocks and forward:
             msg = (
                 f"{quoted(forward)} of the configuration reaches single layers only, not the blocks {quoted(blocks)}. "
@@ -412,6 +448,8 @@ class Draft:
             layer.activation = activation_module(activation)
         if dropout is not UNSET:
             layer.dropout = nn.Dropout(dropout) if dropout else None
+        if self.configuration.weight_noise is not UNSET:
+            layer.weight_noise = self.configuration.weight_noise
 
     # -- descriptions of the result -----------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tlkit.losses import MISSING
+
 __all__ = ["ClassScore", "Evaluation", "evaluate"]
 
 LARGEST_MATRIX = 20  # classes; a bigger confusion matrix is no longer read, only counted
@@ -186,7 +188,7 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     net : nn.Module
         Answers probabilities of shape (n, classes) to a batch of the data, as a `Network` does.
     data : ImageSet, Features, FeatureStore, or tuple of tensors (x, y)
-        `y` holds class numbers, a LongTensor of shape (n,).
+        `y` holds class numbers, a LongTensor of shape (n,); rows with -100, a missing label, are left out.
     batch_size : int
         Rows per forward pass; more suit a GPU, and take more memory.
 
@@ -216,9 +218,10 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
                 continue
             answer = net(_to(x, place))
             answer = answer.cpu() if isinstance(answer, Tensor) else answer
+            answer, y = _labelled(answer, y.cpu())
             _check_rows(answer, y, classes)  # now, not after the last of many batches
             answers.append(answer)
-            labels.append(y.cpu())
+            labels.append(y)
     # Concatenated outside of inference mode, so that the caller gets ordinary tensors.
     empty = torch.empty(0, dtype=torch.long)
     return Evaluation(torch.cat(answers or [empty]), torch.cat(labels or [empty]), classes)
@@ -251,6 +254,14 @@ def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
     for start in range(0, len(y), batch_size):
         rows = slice(start, start + batch_size)
         yield {name: tensor[rows] for name, tensor in x.items()} if isinstance(x, dict) else x[rows], y[rows]
+
+
+def _labelled(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:
+    """Leave out the rows whose label is missing."""
+    missing = labels == MISSING
+    if not isinstance(answer, Tensor) or labels.ndim != 1 or len(answer) != len(labels) or not missing.any():
+        return answer, labels
+    return answer[~missing], labels[~missing]
 
 
 def _to(x: Any, device: torch.device) -> Any:

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from tlkit.activations import activation_module, check_activation
 from tlkit.errors import near_misses, quoted
 from tlkit.initializers import Distribution, initialize
+from tlkit.losses import ACTIVATION_OF, check_loss, loss_of
+from tlkit.noise import DropConnect
 from tlkit.settings import UNSET, Options
 
 __all__ = [
-    "LOSSES",
     "Activation",
     "BatchNorm",
     "Conv2d",
@@ -30,6 +31,7 @@ __all__ = [
     "GlobalPool",
     "Layer",
     "LayerDescription",
+    "Loss",
     "Merge",
     "Output",
     "Pool2d",
@@ -45,24 +47,6 @@ Shape = tuple[int, ...]
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
-# loss -> (the activation it belongs to, loss of the values before that activation)
-LOSSES = {
-    "negative_log_likelihood": ("softmax", F.cross_entropy),
-    "binary_cross_entropy": ("sigmoid", lambda raw, y: F.binary_cross_entropy_with_logits(raw, _targets(raw, y))),
-    "mean_squared_error": ("identity", lambda raw, y: F.mse_loss(raw, _targets(raw, y))),
-}
-
-
-def _targets(raw: Tensor, labels: Tensor) -> Tensor:
-    """Give labels the shape and type of what they are compared with: (n,) for a single unit becomes (n, 1)."""
-    if labels.ndim == raw.ndim - 1 and raw.shape[-1] == 1:
-        labels = labels[..., None]
-    if labels.shape != raw.shape:
-        msg = f"This loss compares values of shape {tuple(raw.shape)} with labels, got shape {tuple(labels.shape)}."
-        raise ValueError(msg)
-    return labels.to(raw.dtype)
-
-
 # -- modules --------------------------------------------------------------------------------------------------------
 
 
@@ -76,13 +60,20 @@ class Layer:
     dropout: nn.Module | None
     norm: nn.Module | None
     activation: nn.Module | None
+    weight_noise: DropConnect | None
 
     def preactivation(self, x: Tensor) -> Tensor:
         """Return the layer's output before its activation."""
         if self.dropout is not None:
             x = self.dropout(x)
-        x = super().forward(x)
+        x = super().forward(x) if self.weight_noise is None or not self.training else self._with_noise(x)
         return x if self.norm is None else self.norm(x)
+
+    def _with_noise(self, x: Tensor) -> Tensor:
+        weight = self.weight_noise(self.weight)
+        if isinstance(self, nn.Linear):
+            return F.linear(x, weight, self.bias)
+        return self._conv_forward(x, weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.preactivation(x)
@@ -92,14 +83,20 @@ class Layer:
         return _blank, (self.mixin, self.torch_class), self.__dict__  # the class is made on the fly: pickle its parts
 
 
-class OutputLayer(Layer):
-    """A layer that answers and knows its loss."""
+class Answering:
+    """Mixed into a module whose output is trained: it knows its loss."""
 
     loss: str
+    loss_weight: float
 
     def compute_loss(self, preactivation: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss over a batch, fused with the activation."""
-        return LOSSES[self.loss][1](preactivation, labels)
+        """Return the weighted mean loss over a batch, fused with the activation."""
+        loss = loss_of(self.loss, self.activation, preactivation, labels)
+        return loss if self.loss_weight == 1 else self.loss_weight * loss
+
+
+class OutputLayer(Answering, Layer):
+    """A layer that answers and knows its loss."""
 
 
 @functools.cache
@@ -116,7 +113,7 @@ def as_layer(module: nn.Module, mixin: type = Layer) -> nn.Module:
     """Turn a torch weight layer into a `Layer`, in place, with nothing around it yet."""
     if not isinstance(module, Layer):
         module.__class__ = _mixed(mixin, type(module))
-        module.dropout = module.norm = module.activation = None
+        module.dropout = module.norm = module.activation = module.weight_noise = None
     return module
 
 
@@ -145,8 +142,8 @@ def resized(layer: nn.Module, n_in: int | None = None, n_out: int | None = None)
     loss = getattr(layer, "loss", None)
     as_layer(new, Layer if loss is None else OutputLayer)
     if loss is not None:
-        new.loss = loss
-    new.dropout, new.activation = layer.dropout, layer.activation
+        new.loss, new.loss_weight = loss, layer.loss_weight
+    new.dropout, new.activation, new.weight_noise = layer.dropout, layer.activation, layer.weight_noise
     if layer.norm is not None:
         new.norm = resized_norm(layer.norm, n_out or layer.norm.num_features)
     return new.to(dtype=layer.weight.dtype, device=layer.weight.device)
@@ -206,6 +203,19 @@ _OPERATIONS = {
     "average": lambda values: functools.reduce(torch.add, values) / len(values),
     "max": lambda values: functools.reduce(torch.maximum, values),
 }
+
+
+class _Loss(Answering, nn.Module):
+    def __init__(self, loss: str, loss_weight: float) -> None:
+        super().__init__()
+        self.loss, self.loss_weight = loss, loss_weight
+        self.activation = activation_module(ACTIVATION_OF[loss]) or nn.Identity()
+
+    def preactivation(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x)
 
 
 class _Merge(nn.Module):
@@ -270,6 +280,7 @@ class LayerDescription(Options, Description):
         layer = as_layer(self.make_bare(*shapes), self.mixin)
         layer.dropout = None if self.dropout is UNSET or not self.dropout else nn.Dropout(self.dropout)
         layer.activation = activation_module(None if self.activation is UNSET else self.activation)
+        layer.weight_noise = None if self.weight_noise is UNSET else self.weight_noise
         return layer
 
 
@@ -311,45 +322,45 @@ class Dense(LayerDescription):
 class Output(Dense):
     """A fully connected layer that answers: softmax and negative log-likelihood unless told otherwise.
 
-    Training uses the loss fused with the activation; the network answers with the activation's values.
+    Training uses the loss fused with the activation; the network answers with the activation's values. A label that is
+    missing (-100 among class numbers, NaN among numbers) takes no part in the loss.
 
     Parameters
     ----------
     n_out : int
         Number of classes.
-    loss : {"negative_log_likelihood", "binary_cross_entropy", "mean_squared_error"}
-        What training minimizes.
+    loss : {"negative_log_likelihood", "binary_cross_entropy", "mean_squared_error", "hinge"}
+        What training minimizes: for one class of several; for several labels at once; for numbers; for one class
+        against the others by a margin. Each brings its own activation: softmax, sigmoid, identity, identity.
+    loss_weight : float
+        Factor of this loss where a network has several outputs, whose losses are added.
     """
 
     loss: str = "negative_log_likelihood"
+    loss_weight: float = field(default=1.0, kw_only=True)
     activation: str | None = field(default=UNSET, kw_only=True)
 
     mixin = OutputLayer
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            msg = f"loss is one of {', '.join(LOSSES)}, got {self.loss!r}.{near_misses(self.loss, LOSSES)}"
-            raise ValueError(msg)
-        expected = LOSSES[self.loss][0]
+        check_loss(self.loss)
+        _check_loss_weight(self.loss_weight)
         if self.activation is UNSET:
-            object.__setattr__(self, "activation", expected)
+            object.__setattr__(self, "activation", ACTIVATION_OF[self.loss])
         super().__post_init__()
-        if (self.activation or "identity") != expected:
-            msg = (
-                f"The loss '{self.loss}' belongs to the activation '{expected}', got '{self.activation}'. "
-                f"Leave the activation out, or choose another loss: {', '.join(LOSSES)}."
-            )
-            raise ValueError(msg)
-        if expected == "softmax" and self.n_out == 1:
-            msg = "A softmax over one class always answers 1. Use n_out=2, or loss='binary_cross_entropy'."
-            raise ValueError(msg)
 
     def make(self, *shapes: Shape) -> nn.Module:
         layer = super().make(*shapes)
-        layer.loss = self.loss
+        layer.loss, layer.loss_weight = self.loss, self.loss_weight
         if layer.activation is None:
             layer.activation = nn.Identity()
         return layer
+
+
+def _check_loss_weight(value: float) -> None:
+    if not value >= 0:
+        msg = f"loss_weight is the factor of an output's loss, 0 or more, got {value}."
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, repr=False)
@@ -473,6 +484,27 @@ class Pool2d(Description):
 
 
 @dataclass(frozen=True)
+class Loss(Description):
+    """A loss and its activation behind a layer that has its weights already (DL4J's LossLayer).
+
+    Parameters
+    ----------
+    loss, loss_weight
+        As those of `Output`.
+    """
+
+    loss: str = "negative_log_likelihood"
+    loss_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+        _check_loss_weight(self.loss_weight)
+
+    def make(self, *shapes: Shape) -> nn.Module:
+        return _Loss(self.loss, self.loss_weight)
+
+
+@dataclass(frozen=True)
 class Merge(Description):
     """Concatenate several inputs along a dimension (DL4J's MergeVertex)."""
 
@@ -512,7 +544,8 @@ class Subset(Description):
 DESCRIPTIONS = {
     kind.__name__: kind
     for kind in (
-        Dense, Output, Conv2d, BatchNorm, Activation, Dropout, Flatten, GlobalPool, Pool2d, Merge, ElementWise, Subset,
+        Dense, Output, Loss, Conv2d, BatchNorm, Activation, Dropout, Flatten, GlobalPool, Pool2d, Merge, ElementWise,
+        Subset,
     )
 }  # fmt: skip
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tlkit.copying import copied_state
+
 if TYPE_CHECKING:
     from tlkit.training import Training
 
-__all__ = ["EarlyStopping", "EvaluateEvery", "Listener"]
+__all__ = ["EarlyStopping", "EvaluateEvery", "Listener", "Unfreeze"]
 
 
 class Listener:
     """Base class; override what you need."""
+
+    def training_started(self, training: Training) -> None:
+        """Called once before the first batch."""
 
     def iteration_done(self, training: Training) -> None:
         """Called after each batch."""
@@ -76,23 +81,68 @@ class EarlyStopping(Listener):
         self._best: dict[str, Any] = {}
         self._epoch = 0
         self._network = network
+        self._trained: set[str] = set()  # vertices that may differ from the best weights
 
-    def epoch_done(self, training: Training) -> None:
-        from tlkit.training import trainable_state
-
+    def training_started(self, training: Training) -> None:
         if self._network is not training.network:
             self._forget(training.network)
+        self._note_trained()
+
+    def epoch_done(self, training: Training) -> None:
+        self._note_trained()
         self._epoch += 1
         accuracy = _note_accuracy(training, self.data)
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, self._epoch
-            self._best = trainable_state(training.network)
+            self._best = copied_state(training.network)
         elif self._epoch - self.best_epoch >= self.patience:
             training.stop(f"no improvement for {self.patience} epochs; best was epoch {self.best_epoch}")
 
     def training_done(self, training: Training) -> None:
-        if self._network is training.network:
-            training.network.load_state_dict(self._best, strict=False)
+        self._note_trained()
+        best = {name: value for name, value in self._best.items() if name.split(".", 1)[0] in self._trained}
+        self._network.load_state_dict(best, strict=False)
+
+    def _note_trained(self) -> None:
+        self._trained |= self._network.vertices.keys() - self._network.frozen
+
+
+class Unfreeze(Listener):
+    """Move the boundary of what is frozen once some epochs are done: progressive unfreezing (ULMFiT, 2018).
+
+    The updaters' state of weights that go on training stays; those that join start without one.
+
+    Parameters
+    ----------
+    at_epoch : int
+        Number of epochs of this `fit` after which it happens.
+    up_to : str, int or None
+        The new boundary: exactly what feeds it, and it itself, stays frozen. None unfreezes everything.
+
+    Examples
+    --------
+    >>> import tlkit as tl
+    >>> later = [tl.Unfreeze(2, up_to="block4_pool"), tl.Unfreeze(5, up_to="block3_pool")]
+    >>> tl.fit(net, photos.train, epochs=8, listeners=later)  # doctest: +SKIP
+    """
+
+    def __init__(self, at_epoch: int, up_to: str | int | None = None) -> None:
+        if at_epoch < 1:
+            msg = f"at_epoch is the number of epochs after which to unfreeze, at least 1, got {at_epoch}."
+            raise ValueError(msg)
+        self.at_epoch = at_epoch
+        self.up_to = up_to
+
+    def training_started(self, training: Training) -> None:
+        self._kept(training)  # a wrong name is an error now, not after two epochs
+
+    def epoch_done(self, training: Training) -> None:
+        if training.epoch == self.at_epoch:
+            training.network._set_frozen(dict.fromkeys(self._kept(training), False))
+            training.optimizers.refresh()
+
+    def _kept(self, training: Training) -> frozenset[str]:
+        return frozenset() if self.up_to is None else training.network.ancestors(self.up_to)
 
 
 def _note_accuracy(training: Training, data: Any) -> float:

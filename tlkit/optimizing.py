@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,25 @@ from tlkit.updaters import Adam, Updater
 __all__ = ["DEFAULT_UPDATER", "Optimizers"]
 
 DEFAULT_UPDATER = Adam(lr=1e-3)
+
+
+@dataclass
+class _Group:
+    """The trainable parameters of one vertex."""
+
+    settings: Settings
+    parameters: list[nn.Parameter]
+    biases: list[nn.Parameter]
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Weights without biases and norm scales: what penalties and constraints act on."""
+        return [parameter for parameter in self.parameters if parameter.ndim > 1]
+
+    def updater(self, parameter: nn.Parameter) -> Updater:
+        updater = self.settings.updater or DEFAULT_UPDATER
+        is_bias = any(parameter is bias for bias in self.biases)
+        return self.settings.bias_updater or updater if is_bias else updater
 
 
 class Optimizers:
@@ -29,7 +50,7 @@ class Optimizers:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.by_updater: dict[Updater, torch.optim.Optimizer] = {}
-        self.layers: list[tuple[Settings, list[nn.Parameter]]] = []
+        self.groups: list[_Group] = []
 
     @classmethod
     def of(cls, network: Network) -> Optimizers:
@@ -43,13 +64,15 @@ class Optimizers:
         """Follow changes of the frozen marks, the settings and the device."""
         seen: set[int] = set()
         wanted: dict[Updater, list[nn.Parameter]] = {}
-        self.layers = []
+        self.groups = []
         for vertex in self.network.vertices.values():
             parameters = [p for p in vertex.module.parameters() if p.requires_grad and id(p) not in seen]
             seen.update(map(id, parameters))
             if parameters:
-                wanted.setdefault(vertex.settings.updater or DEFAULT_UPDATER, []).extend(parameters)
-                self.layers.append((vertex.settings, parameters))
+                group = _Group(vertex.settings, parameters, _biases(vertex.module))
+                self.groups.append(group)
+                for parameter in parameters:
+                    wanted.setdefault(group.updater(parameter), []).append(parameter)
         for updater in [*self.by_updater]:
             if updater not in wanted:
                 del self.by_updater[updater]
@@ -68,26 +91,73 @@ class Optimizers:
     def step(self) -> float | Tensor:
         """Take one step and return the penalty that was added to the loss."""
         penalty: float | Tensor = 0.0
-        for settings, parameters in self.layers:
-            _normalize_gradients(settings, [p.grad for p in parameters if p.grad is not None])
-            for weight in _weights(parameters):
-                if settings.l1:
-                    penalty = penalty + settings.l1 * weight.abs().sum()
-                    weight.grad.add_(weight.sign(), alpha=settings.l1)
-                if settings.l2:
-                    penalty = penalty + settings.l2 / 2 * weight.square().sum()
-                    weight.grad.add_(weight, alpha=settings.l2)
-                if settings.weight_decay:
-                    rate = self.by_updater[settings.updater or DEFAULT_UPDATER].param_groups[0]["lr"]
-                    weight.mul_(1 - rate * settings.weight_decay)
+        for group in self.groups:
+            settings = group.settings
+            _normalize_gradients(settings, [p.grad for p in group.parameters if p.grad is not None])
+            for weight in group.weights:
+                penalty = penalty + self._regularize(weight, group, settings.l1, settings.l2, settings.weight_decay)
+            for bias in group.biases:
+                penalty = penalty + self._regularize(
+                    bias, group, settings.l1_bias, settings.l2_bias, settings.weight_decay_bias
+                )
         for optimizer in self.by_updater.values():
             optimizer.step()
+        for group in self.groups:
+            for constraint in group.settings.constraints:
+                for weight in group.weights:
+                    constraint.apply(weight)
         return penalty
 
+    def _regularize(self, parameter: nn.Parameter, group: _Group, l1: float, l2: float, decay: float) -> float | Tensor:
+        """Add penalties to a gradient, take decay off the values, and return what the penalties add to the loss."""
+        penalty: float | Tensor = 0.0
+        if parameter.grad is None:
+            return penalty
+        if l1:
+            penalty = penalty + l1 * parameter.abs().sum()
+            parameter.grad.add_(parameter.sign(), alpha=l1)
+        if l2:
+            penalty = penalty + l2 / 2 * parameter.square().sum()
+            parameter.grad.add_(parameter, alpha=l2)
+        if decay:
+            rate = self.by_updater[group.updater(parameter)].param_groups[0]["lr"]
+            parameter.mul_(1 - rate * decay)
+        return penalty
 
-def _weights(parameters: list[nn.Parameter]) -> Iterator[nn.Parameter]:
-    """Weights without biases and norm scales: what penalties act on."""
-    return (parameter for parameter in parameters if parameter.ndim > 1 and parameter.grad is not None)
+    # -- as data ------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return what the optimizers remember of each weight, by its name in `state_dict`."""
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        return {
+            names[id(parameter)]: dict(state)
+            for optimizer in self.by_updater.values()
+            for parameter, state in optimizer.state.items()
+            if id(parameter) in names
+        }
+
+    def restore(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remember again what `state` returned; weights that are frozen now are passed over."""
+        parameters = dict(self.network.named_parameters())
+        for optimizer in self.by_updater.values():
+            trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            for name, values in state.items():
+                if id(parameters[name]) in trained:
+                    optimizer.state[parameters[name]] = dict(values)
+
+
+def _biases(module: nn.Module) -> list[nn.Parameter]:
+    """Biases of weight layers; the shift of a normalization is none."""
+    return [
+        parameter
+        for part in module.modules()
+        for name, parameter in part.named_parameters(recurse=False)
+        if name.endswith("bias") and parameter.requires_grad and _has_matrix(part)
+    ]
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
 def _set_parameters(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:

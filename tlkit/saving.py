@@ -16,18 +16,28 @@ from torch import Tensor, nn
 
 from tlkit.builder import TransferLearning
 from tlkit.graph import Network
+from tlkit.optimizing import Optimizers
 from tlkit.preprocessing import Preprocessing
 
 __all__ = ["load", "save"]
 
 FORMAT = 1
+UPDATER = ".updater/"  # before the names of the updaters' tensors; no vertex's name starts with a dot
 
 
-def save(net: Network, path: str | os.PathLike[str]) -> Path:
+def save(net: Network, path: str | os.PathLike[str], *, updater_state: bool = False) -> Path:
     """Write a network to one file; an older file at `path` is replaced as a whole or not at all.
 
     The file holds the weights by vertex name, where the structure came from and how it was edited, the frozen marks,
-    class names, preprocessing, seed and epochs seen; not the updaters' state.
+    class names, preprocessing, seed and epochs seen. docs/save-format.md describes it.
+
+    Parameters
+    ----------
+    net : Network
+    path : path
+    updater_state : bool
+        Whether to store what the updaters remember too (Adam: two numbers for each trained weight), so that training
+        goes on after `load` as if it had not been interrupted.
 
     Raises
     ------
@@ -56,6 +66,9 @@ def save(net: Network, path: str | os.PathLike[str]) -> Path:
         "seed": net.seed,
         "epochs_seen": net.epochs_seen,
     }
+    if updater_state and net.optimizers is not None:
+        header["updater_state"], tensors = _apart(net.optimizers.state())
+        weights |= tensors
     header["crc32"] = _crc32(header, weights)
     _publish(weights, {"tlkit": json.dumps(header)}, path)
     return path
@@ -80,7 +93,8 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
         When there is no such file, or it is damaged or of another kind.
     """
     path = Path(path).expanduser()
-    header, weights = _read(path)
+    header, tensors = _read(path)
+    weights = {name: value for name, value in tensors.items() if not name.startswith(UPDATER)}
     # on shapes alone where that can be done, so that the weights are in memory once
     net = _rebuild(header, source, path, "meta" if source is None else "cpu")
     if any(value.is_meta and name not in weights for name, value in net.named_buffers()):
@@ -91,7 +105,28 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
     net.seed, net.epochs_seen = header["seed"], header["epochs_seen"]
     net.recipe = header["recipe"]
     net._set_frozen(header["frozen"] if frozen else {})
+    if "updater_state" in header:
+        Optimizers.of(net).restore(_together(header["updater_state"], tensors))
     return net.eval()
+
+
+def _apart(state: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """Part the updaters' state into plain values by weight, and tensors by a name of their own."""
+    plain, tensors = {}, {}
+    for weight, values in state.items():
+        plain[weight] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        for name in values.keys() - plain[weight].keys():
+            tensors[f"{UPDATER}{weight}/{name}"] = values[name].detach().cpu().contiguous()
+    return plain, tensors
+
+
+def _together(plain: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+    state = {weight: dict(values) for weight, values in plain.items()}
+    for name, value in tensors.items():
+        if name.startswith(UPDATER):
+            weight, part = name.removeprefix(UPDATER).rsplit("/", 1)
+            state[weight][part] = value
+    return state
 
 
 def _rebuild(header: dict[str, Any], source: Network | None, path: Path, device: str) -> Network:

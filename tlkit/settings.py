@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from tlkit.constraints import Constraint, as_constraints
 from tlkit.errors import near_misses
 from tlkit.initializers import Distribution, as_weight_init
+from tlkit.noise import DropConnect, as_weight_noise
 from tlkit.updaters import Updater, as_updater
 
 __all__ = ["GRADIENT_NORMALIZATIONS", "UNSET", "Options", "Settings"]
@@ -41,11 +44,16 @@ class Settings:
     """How the weights of one vertex are trained (all resolved, nothing unset)."""
 
     updater: Updater | None = None
+    bias_updater: Updater | None = None
     l1: float = 0.0
     l2: float = 0.0
     weight_decay: float = 0.0
+    l1_bias: float = 0.0
+    l2_bias: float = 0.0
+    weight_decay_bias: float = 0.0
     gradient_normalization: str | None = None
     gradient_normalization_threshold: float = 1.0
+    constraints: tuple[Constraint, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -67,14 +75,23 @@ class Options:
         to keep it).
     updater : Updater or functools.partial of a torch.optim class
         Rule that turns gradients into steps; the learning rate lives in it.
+    bias_updater : Updater or functools.partial of a torch.optim class
+        Another one for the biases.
     l1, l2 : float
         Penalties on the weights (not on biases), added to the gradient.
     weight_decay : float
         Share of each weight, times the learning rate, taken off with each step.
+    l1_bias, l2_bias, weight_decay_bias : float
+        The same for the biases (of weight layers; the shift of a normalization is no bias).
+    weight_noise : DropConnect
+        Noise on the weights while training.
     gradient_normalization : str
         One of `GRADIENT_NORMALIZATIONS`.
     gradient_normalization_threshold : float
         Its bound.
+    constraints : Constraint or sequence of Constraint
+        What the weights (not biases) are brought back to after each step: `tl.MaxNorm`, `tl.UnitNorm`,
+        `tl.NonNegative`.
     """
 
     activation: str | None = field(default=UNSET)
@@ -82,11 +99,17 @@ class Options:
     bias_init: float | None = field(default=UNSET)
     dropout: float | None = field(default=UNSET)
     updater: Any = field(default=UNSET)
+    bias_updater: Any = field(default=UNSET)
     l1: float | None = field(default=UNSET)
     l2: float | None = field(default=UNSET)
     weight_decay: float | None = field(default=UNSET)
+    l1_bias: float | None = field(default=UNSET)
+    l2_bias: float | None = field(default=UNSET)
+    weight_decay_bias: float | None = field(default=UNSET)
+    weight_noise: DropConnect | None = field(default=UNSET)
     gradient_normalization: str | None = field(default=UNSET)
     gradient_normalization_threshold: float | None = field(default=UNSET)
+    constraints: Any = field(default=UNSET)
 
     def __new__(cls, *arguments: Any, **options: Any) -> Options:
         """Answer an option that does not exist with the ones that do."""
@@ -100,18 +123,22 @@ class Options:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if _given(self.updater):
-            object.__setattr__(self, "updater", as_updater(self.updater))
-        if _given(self.weight_init):
-            object.__setattr__(self, "weight_init", as_weight_init(self.weight_init))
-        if _given(self.activation):
-            from tlkit.activations import check_activation
+        from tlkit.activations import check_activation
 
-            object.__setattr__(self, "activation", check_activation(self.activation))
+        for names, read in (
+            (("updater", "bias_updater"), as_updater),
+            (("weight_init",), as_weight_init),
+            (("activation",), check_activation),
+            (("weight_noise",), as_weight_noise),
+            (("constraints",), as_constraints),
+        ):
+            for name in names:
+                if _given(value := getattr(self, name)):
+                    object.__setattr__(self, name, read(value))
         if _given(self.dropout) and not 0 <= self.dropout < 1:
             msg = f"dropout is the probability to drop an element, at least 0 and below 1, got {self.dropout}."
             raise ValueError(msg)
-        for name in ("l1", "l2", "weight_decay"):
+        for name in ("l1", "l2", "weight_decay", "l1_bias", "l2_bias", "weight_decay_bias"):
             value = getattr(self, name)
             if _given(value) and value < 0:
                 msg = f"{name} must not be negative, got {value}. Use 0 or None to remove it."
@@ -142,12 +169,21 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Return everything that was given as plain data, for JSON."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not UNSET}
-        return {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in given.items()}
+        return {name: as_data(value) for name, value in given.items()}
 
     def __repr__(self) -> str:
         own = [f for f in fields(self) if f.name not in {option.name for option in fields(Options)}]
         shown = {f.name: getattr(self, f.name) for f in own if getattr(self, f.name) != f.default} | self.given()
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def as_data(value: Any) -> Any:
+    """Return an option's value as plain data, for JSON."""
+    if isinstance(value, Mapping):
+        return {key: as_data(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_data(item) for item in value]
+    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 def _given(value: Any) -> bool:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from tlkit.errors import quoted
 from tlkit.graph import Network
 from tlkit.initializers import generator_for
 from tlkit.listeners import Listener
+from tlkit.losses import MISSING, known
 from tlkit.optimizing import Optimizers
 
 __all__ = ["History", "Training", "compute_loss", "device", "fit"]
@@ -103,7 +104,8 @@ def fit(
     net : Network
         Its outputs must be `tl.Output` layers, which know their loss.
     data : ImageSet, Features, FeatureStore or (x, y)
-        Images, features of the network's inputs, or a tuple of tensors with n rows each.
+        Images, features of the network's inputs, or a tuple of tensors with n rows each. A missing label is -100 among
+        class numbers and NaN among numbers.
     epochs : int
         Passes over the data.
     batch_size : int
@@ -138,6 +140,7 @@ def fit(
     per_epoch = -(-len(data) // batch_size)
     total = min(epochs * per_epoch, max_iterations or epochs * per_epoch)
     training = Training(net, Optimizers.of(net), total)
+    _tell(listeners, "training_started", training)
     start = time.perf_counter()
     losses: list[Tensor] = []
     bar = tqdm(total=total, desc="fit", unit="batch", disable=not progress, leave=False)
@@ -170,7 +173,7 @@ def fit(
 
 
 def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) -> Tensor:
-    """Return the loss of a batch, summed over the outputs: fused with each output's activation.
+    """Return the loss of a batch: the outputs' losses times their weights, added; missing labels take no part.
 
     Parameters
     ----------
@@ -287,8 +290,10 @@ def _check_labels(net: Network, labels: Any) -> None:
     for name in _trained_outputs(net):
         module = net.vertices[name].module
         of_output = labels[name] if isinstance(labels, Mapping) else labels
-        if getattr(module, "loss", None) == "negative_log_likelihood" and of_output.ndim == 1:
-            _check_class_numbers(name, of_output, module.out_features)
+        if of_output.ndim == 1 and not of_output.is_floating_point():
+            units = getattr(module, "out_features", None) or net.output_shapes()[name][0]
+            if units > 1:
+                _check_class_numbers(name, of_output, units)
 
 
 def _trained_outputs(net: Network) -> list[str]:
@@ -297,6 +302,10 @@ def _trained_outputs(net: Network) -> list[str]:
 
 
 def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
+    labels = labels[known(labels)]
+    if not len(labels):
+        msg = f"Every label of the output '{name}' is missing ({MISSING}), so there is nothing to train on."
+        raise ValueError(msg)
     low, high = int(labels.min()), int(labels.max())
     if not 0 <= low <= high < classes:
         msg = (
@@ -373,11 +382,3 @@ def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequ
 def _tell(listeners: Sequence[Listener], event: str, training: Training) -> None:
     for listener in listeners:
         getattr(listener, event)(training)
-
-
-def trainable_state(net: nn.Module) -> dict[str, Tensor]:
-    """Return copies of everything that training may change: trainable weights and batch-norm statistics."""
-    frozen = net.frozen - net.passing
-    return {
-        key: value.detach().clone() for key, value in net.state_dict().items() if key.split(".", 1)[0] not in frozen
-    }
