@@ -26,6 +26,7 @@ TRAINING = {
     "gradient_normalization": ("clip_value", "renormalize_per_layer", None),
     "gradient_normalization_threshold": (2.0, 3.0, 1.0),
     "constraints": ((tl.MaxNorm(1.0),), (tl.NonNegative(), tl.UnitNorm()), ()),
+    "fixed_statistics": (True, False, False),
 }
 FORWARD = {
     "activation": ("tanh", "elu", None),
@@ -212,6 +213,38 @@ def test_the_seed_is_kept_unless_it_is_replaced():
     assert tuned(net, seed=8).seed == 8
 
 
+# -- batch normalization --------------------------------------------------------------------------------------------
+
+
+def test_fixed_statistics_are_used_and_kept_while_scale_and_shift_train():
+    block = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
+    net = tl.Network.from_module(nn.Sequential(block, nn.Linear(4, 3)), torch.zeros(1, 4))
+    with torch.no_grad():
+        net.vertices["0_0"].module.norm.running_mean.fill_(0.5)
+    edits = tl.TransferLearning(net).fine_tune_configuration(
+        FineTuneConfiguration(updater=tl.Sgd(0.1), fixed_statistics=True, seed=1)
+    )
+    fixed = edits.add_layer("answer", tl.Loss()).build()
+    before = {name: value.clone() for name, value in fixed.state_dict().items()}
+    x, labels = blobs()
+    assert torch.equal(fixed.train()(x), fixed.eval()(x))
+    tl.fit(fixed, (x, labels), epochs=2, progress=False)
+    after = fixed.state_dict()
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(after[f"0_0.norm.{name}"], before[f"0_0.norm.{name}"])
+    for name in ("norm.weight", "norm.bias", "weight"):
+        assert not torch.equal(after[f"0_0.{name}"], before[f"0_0.{name}"])
+
+
+def test_fixed_statistics_reach_the_norms_inside_of_blocks():
+    net = tl.zoo.load("timm/test_resnet", weights=None)
+    fixed = tl.TransferLearning(net).fine_tune_configuration(FineTuneConfiguration(fixed_statistics=True)).build()
+    norms = [part for part in fixed.train().modules() if hasattr(part, "running_mean")]
+    assert norms
+    assert not any(part.training for part in norms)
+    assert all(part.training for part in fixed.modules() if isinstance(part, nn.Conv2d))
+
+
 # -- other updaters for some vertices -------------------------------------------------------------------------------
 
 SLOW, FAST, OWN = tl.Adam(1e-5), tl.Adam(1e-3), tl.Sgd(0.5)
@@ -298,6 +331,7 @@ configurations = st.fixed_dictionaries(
         **{name: st.none() | st.floats(0, 1) for name in PENALTIES},
         "bias_updater": st.none() | updaters,
         "weight_noise": st.none() | st.builds(tl.DropConnect, st.floats(0, 0.99)),
+        "fixed_statistics": st.none() | st.booleans(),
         "constraints": st.none() | st.lists(constraints, max_size=3),
         "updaters": st.none() | st.dictionaries(st.sampled_from(["fc*", "block5_*", "[a-c]?"]), updaters),
         "gradient_normalization": st.none() | st.sampled_from(GRADIENT_NORMALIZATIONS),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.errors import UnknownVertexError, near_misses, quoted
 from tlkit.settings import Settings
@@ -386,10 +387,15 @@ class Network(nn.Module):
                     raise ValueError(msg)
 
     def train(self, mode: bool = True) -> Network:
-        """Set training mode; frozen vertices stay in evaluation mode."""
+        """Set training mode; frozen vertices and fixed statistics stay in evaluation mode."""
         super().train(mode)
         for name in self._frozen:
             self._modules[name].eval()
+        for name, settings in self._settings.items():
+            if settings.fixed_statistics:
+                for part in self._modules[name].modules():
+                    if isinstance(part, _BatchNorm):
+                        part.eval()
         return self
 
     # -- cutting and exporting ----------------------------------------------------------------------------------
@@ -440,12 +446,18 @@ class Network(nn.Module):
 
     @staticmethod
     def from_module(
-        module: nn.Module, example_inputs: Sequence[Tensor] | Tensor | None = None, granularity: str = "block"
+        module: nn.Module,
+        example_inputs: Sequence[Tensor] | Tensor | None = None,
+        granularity: str = "block",
+        leaves: Sequence[type[nn.Module]] | type[nn.Module] = (),
     ) -> Network:
-        """Import a copy of any traceable module; see `tlkit.importing.from_module`."""
+        """Import a copy of any traceable module; parts of the classes `leaves` become single vertices.
+
+        See `tlkit.importing.from_module`.
+        """
         from tlkit.importing import from_module
 
-        return from_module(module, example_inputs, granularity)
+        return from_module(module, example_inputs, granularity, leaves)
 
     def to_module(self) -> torch.fx.GraphModule:
         """Return the network as a plain torch module over the same weights, without frozen marks or preprocessing."""

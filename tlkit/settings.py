@@ -54,6 +54,7 @@ class Settings:
     gradient_normalization: str | None = None
     gradient_normalization_threshold: float = 1.0
     constraints: tuple[Constraint, ...] = ()
+    fixed_statistics: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -92,6 +93,9 @@ class Options:
     constraints : Constraint or sequence of Constraint
         What the weights (not biases) are brought back to after each step: `tl.MaxNorm`, `tl.UnitNorm`,
         `tl.NonNegative`.
+    fixed_statistics : bool
+        Whether batch normalization goes on using the statistics it has, and keeps them, while its scale and shift
+        train: few images give poor statistics.
     """
 
     activation: str | None = field(default=UNSET)
@@ -110,6 +114,7 @@ class Options:
     gradient_normalization: str | None = field(default=UNSET)
     gradient_normalization_threshold: float | None = field(default=UNSET)
     constraints: Any = field(default=UNSET)
+    fixed_statistics: bool | None = field(default=UNSET)
 
     def __new__(cls, *arguments: Any, **options: Any) -> Options:
         """Answer an option that does not exist with the ones that do."""
