@@ -4,16 +4,17 @@ import copy
 import itertools
 import pickle
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
-from nets import seeded
+from nets import blobs, furthest, seeded, weights
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
 import tlkit as tl
-from tlkit.importing import from_module
+from tlkit.importing import from_module, take_over
 from tlkit.layers import Layer
 
 # -- every classification network of torchvision --------------------------------------------------------------------
@@ -522,11 +523,121 @@ class BySize(ByValue):
         return x
 
 
-@pytest.mark.parametrize("kind", [ByValue, ByBatch])
-def test_control_flow_on_values_is_refused_with_a_way_out(kind):
-    sentence = rf"{kind.__name__} cannot be traced \(.*control flow\).*into a module of their own.*tl\.Network"
-    with pytest.raises(ValueError, match=sentence):
+class ByNumber(ByValue):
+    def forward(self, x):
+        return torch.stack([self.layer(row) for row in x])
+
+
+class ByItem(ByValue):
+    def forward(self, x):
+        return self.layer(x) * x.max().item()
+
+
+class ByLength(ByValue):
+    def forward(self, x):
+        return self.layer(x) / len(x)
+
+
+class ByMask(ByValue):
+    def forward(self, x):
+        return self.layer(x[x.sum(1) >= 0]).sum() + x
+
+
+class ByKind(ByValue):
+    def forward(self, x):
+        if type(x) is not torch.Tensor:
+            raise TypeError("no tensor")
+        return self.layer(x)
+
+
+UNTRACEABLE = {
+    ByValue: "return self.layer(x) if x.sum() > 0 else x",
+    ByBatch: "return self.layer(x) if x.shape[0] > 1 else x",
+    ByNumber: "return torch.stack([self.layer(row) for row in x])",
+    ByItem: "return self.layer(x) * x.max().item()",
+    ByLength: "return self.layer(x) / len(x)",
+    ByMask: "return self.layer(x[x.sum(1) >= 0]).sum() + x",
+    ByKind: 'raise TypeError("no tensor")',
+}
+
+
+def line_of(text: str) -> int:
+    """Return the number of the line of this file that says it."""
+    (number,) = (n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if line.strip() == text)
+    return number
+
+
+def around(part: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 4), part, nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("kind", UNTRACEABLE)
+def test_what_cannot_be_traced_is_refused_with_its_line_and_a_way_out(kind):
+    line = f"test_importing.py, line {line_of(UNTRACEABLE[kind])}, in {kind.__name__}.forward: `{UNTRACEABLE[kind]}`"
+    with pytest.raises(ValueError, match="cannot be traced") as caught:
         from_module(kind(), [torch.zeros(1, 4)])
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{kind.__name__} cannot be traced beyond {line} (")
+    assert "knows shapes, but no values, and not how many examples there are" in sentence
+    assert sentence.endswith(
+        "Move that step into a module of its own and make its class a leaf, one vertex whose steps may depend on "
+        "anything: tl.Network.from_module(..., leaves=[ItsClass]). Or build the network vertex by vertex with "
+        "tl.Network."
+    )
+
+    with pytest.raises(ValueError, match="cannot be traced") as caught:
+        from_module(around(kind()), [torch.zeros(1, 4)])
+    sentence = str(caught.value)
+    assert sentence.startswith(f"Sequential cannot be traced beyond {line} (")
+    assert sentence.endswith(
+        f"Make {kind.__name__} a leaf, one vertex whose steps may depend on anything: "
+        f"tl.Network.from_module(..., leaves=[{kind.__name__}])."
+    )
+
+
+@pytest.mark.parametrize("kind", UNTRACEABLE)
+def test_the_way_out_in_the_error_works(kind):
+    for seed in (1, 2):
+        with seeded(seed):
+            module, x = around(kind()), torch.randn(3, 4)
+        net = tl.Network.from_module(module, [torch.zeros(1, 4)], leaves=[kind])
+        assert list(net.vertices) == ["0", "1", "2"]
+        assert type(net.vertices["1"].module) is kind
+        assert net.output_shapes()["2"] == (2,)
+        assert torch.equal(net(x), module.eval()(x))
+
+
+def test_the_line_of_a_helper_is_named_and_the_class_of_the_module_that_calls_it():
+    def positive(x):
+        return bool(x.sum() > 0)  # the line of the helper
+
+    class Calls(ByValue):
+        def forward(self, x):
+            return self.layer(x) if positive(x) else x
+
+    number = line_of("return bool(x.sum() > 0)  # the line of the helper")
+    with pytest.raises(ValueError, match=rf"test_importing\.py, line {number}, in positive: .*leaves=\[Calls\]"):
+        from_module(around(Calls()), [torch.zeros(1, 4)])
+
+
+def test_a_line_in_a_library_is_named_by_the_module_that_holds_it():
+    with torch.device("meta"):
+        module = nn.Sequential(models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None))
+    with pytest.raises(ValueError, match=r"beyond ssd\.py, line \d+, in SSD\.forward: `for img in images:`.*=\[SSD\]"):
+        take_over(module, torch.zeros(1, 3, 32, 32))
+
+
+def test_a_line_of_a_notebook_is_named_as_such(tmp_path):
+    cell = tmp_path / "ipykernel_12" / "345.py"
+    cell.parent.mkdir()
+    cell.write_text(
+        "class Gate(ByValue):\n    def forward(self, x):\n        return x if x.max() > 0 else self.layer(x)\n"
+    )
+    names = {"ByValue": ByValue}
+    exec(compile(cell.read_text(), cell, "exec"), names)
+    sentence = r"the notebook's cell, line 3, in Gate\.forward: `return x if x\.max\(\) > 0 else self\.layer\(x\)`"
+    with pytest.raises(ValueError, match=sentence):
+        from_module(names["Gate"](), [torch.zeros(1, 4)])
 
 
 def test_control_flow_on_sizes_is_followed():
@@ -534,16 +645,119 @@ def test_control_flow_on_sizes_is_followed():
     assert list(net.vertices) == ["layer", "layer_2"]
 
 
-def test_the_way_out_works():
+def test_a_module_that_holds_no_other_is_a_leaf_by_itself():
     class Leaf(nn.Module):
         def forward(self, x):
             return x * 2 if x.sum() > 0 else x - 1
 
     for sign in (1, -1):
         x = sign * torch.rand(2, 4)
-        module = nn.Sequential(nn.Linear(4, 4), Leaf(), nn.Linear(4, 2))
-        net = assert_same(module, x)
+        net = assert_same(around(Leaf()), x)
         assert net.output_shapes()["1"] == (4,)
+
+
+class TwoWays(nn.Module):
+    """Two layers and a dropout, called with a tensor and a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x, y, scale=1.0):
+        layer = self.layers[int(x.sum() > 0)]
+        return self.drop(layer(x)) + y * scale
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, self.two, self.end = nn.Linear(4, 4), TwoWays(), nn.Linear(4, 3)
+
+    def forward(self, x):
+        start = self.start(x)
+        x = self.two(start.relu(), start, scale=2.0)
+        return self.end(self.two(x, start))
+
+
+@pytest.mark.parametrize("granularity", ["block", "layer"])
+def test_a_leaf_may_read_several_tensors_and_be_called_twice(granularity):
+    with seeded(1):
+        module, x = Outer(), torch.randn(5, 4)
+    before = fingerprint(module)
+    net = from_module(module, [x], granularity, leaves=TwoWays)  # one class needs no list
+    assert fingerprint(module) == before
+    assert torch.equal(net(x), module.eval()(x))
+    assert [vertex.inputs for name, vertex in net.vertices.items() if "two" in name] == [
+        ("relu", "start"), ("two", "start"),
+    ]  # fmt: skip
+    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in module.parameters())
+    net.train()
+    assert not torch.equal(net(x), net(x)), "its dropout follows the mode"
+    net.freeze("two_2").train()
+    assert torch.equal(net(x), net(x))
+
+
+def test_a_leaf_trains_on_features_as_in_the_whole_network():
+    def network():
+        with seeded(1):
+            net = from_module(around(ByValue()), [torch.zeros(1, 4)], leaves=[ByValue])
+        edits = tl.TransferLearning(net).remove_vertex_keep_connections("2").set_feature_extractor("0")
+        edits.fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Adam(1e-2), seed=3))
+        return edits.add_layer("2", tl.Output(3), "1").build()
+
+    whole, parts = network(), network()
+    data = blobs()
+    tl.fit(whole, data, batch_size=8, progress=False)
+    helper = tl.TransferLearningHelper(parts)
+    helper.fit_featurized(helper.featurize(data, progress=False), batch_size=8, progress=False)
+    assert furthest(weights(whole), weights(parts)) <= 1e-6
+    assert furthest(weights(whole), weights(network())) > 1e-3
+
+
+def test_nothing_joins_a_leaf_and_a_leaf_joins_nothing():
+    class Scaled(nn.Linear):
+        pass
+
+    class Rectified(nn.ReLU):
+        pass
+
+    module = nn.Sequential(nn.Linear(4, 4), Rectified(), nn.Dropout(0.5), Scaled(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert list(from_module(module, [torch.zeros(1, 4)]).vertices) == ["0", "3", "5"]
+    net = from_module(module, [torch.zeros(1, 4)], leaves=(Scaled, Rectified))
+    assert [(name, type(v.module).__name__) for name, v in net.vertices.items()] == [
+        ("0", "Linear"), ("1", "Rectified"), ("2", "Dropout"), ("3", "Scaled"), ("4", "ReLU"), ("5", "Linear"),
+    ]  # fmt: skip
+    assert type(net.vertices["3"].module) is Scaled
+
+
+def test_leaves_keep_blocks_whole_that_would_be_opened():
+    with torch.device("meta"):
+        module = models.resnet18()
+    leaf = type(module.layer1[0])
+    opened = from_module(module, granularity="layer")
+    kept = from_module(module, granularity="layer", leaves=[leaf])
+    assert [name for name, v in kept.vertices.items() if isinstance(v.module, leaf)] == [
+        f"layer{stage}_{block}" for stage in (1, 2, 3, 4) for block in (0, 1)
+    ]
+    assert len(opened.vertices) > 2 * len(kept.vertices)
+    assert list(kept.vertices) == list(from_module(module).vertices)
+
+
+def test_wrong_leaves_are_named():
+    module = around(ByValue())
+    with pytest.raises(
+        TypeError, match=r"leaves are classes of modules, .* got a ByValue object\. Give its class: leaves=\[ByV"
+    ):
+        from_module(module, [torch.zeros(1, 4)], leaves=[module[1]])
+    for wrong in ("ByValue", ["ByValue"], [int]):
+        with pytest.raises(TypeError, match=r"leaves are classes of modules, such as leaves=\[MyBlock\], got "):
+            from_module(module, [torch.zeros(1, 4)], leaves=wrong)
+    sentence = r"Sequential holds no ByBatch, .*classes 'Linear' and 'ByValue'\."
+    with pytest.raises(ValueError, match=sentence):
+        from_module(module, [torch.zeros(1, 4)], leaves=[ByBatch])
+    with pytest.raises(ValueError, match=r"ByValue holds no ByValue, so there is nothing to make a leaf of"):
+        from_module(ByValue(), [torch.zeros(1, 4)], leaves=[ByValue])  # the whole is no part of itself
 
 
 def test_a_name_is_no_module():
@@ -556,8 +770,36 @@ def test_wrong_example_inputs_are_named():
         from_module(nn.Linear(4, 4), [torch.zeros(1, 4), torch.zeros(1, 4)])
     with pytest.raises(ValueError, match=r"Bilinear reads 'input1' and 'input2', and example_inputs holds 1 batches"):
         from_module(nn.Bilinear(4, 4, 2))
-    with pytest.raises(ValueError, match=r"Sequential cannot be traced on an input of shape \(1, 5\).*example_inputs"):
+    with pytest.raises(ValueError, match=r"Sequential cannot run on an input of shape \(1, 5\) \(.*example_inputs"):
         from_module(nn.Sequential(nn.Linear(4, 4)), [torch.zeros(1, 5)])
+
+
+def test_inputs_that_do_not_fit_are_told_from_what_cannot_be_traced():
+    class Joins(ByValue):
+        def forward(self, x):
+            return self.layer(torch.cat([x, x], dim=1))  # too wide
+
+    text = "return self.layer(torch.cat([x, x], dim=1))  # too wide"
+    sentence = (
+        rf"Joins cannot run on an input of shape \(1, 4\), see test_importing\.py, line {line_of(text)}, in "
+        r"Joins\.forward: `.*` \(mat1 and mat2.*give example_inputs, one batch for each\."
+    )
+    with pytest.raises(ValueError, match=sentence):
+        from_module(Joins(), [torch.zeros(1, 4)])
+
+
+class Sized(ByValue):
+    def forward(self, x):
+        return self.layer(x).shape
+
+
+@pytest.mark.parametrize(
+    ("module", "answer"), [(Sized(), "Size"), (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), "tuple")]
+)
+def test_an_answer_that_is_no_tensor_is_refused_with_its_kind(module, answer):
+    sentence = rf"{type(module).__name__} answers with '{answer}', and a network answers with tensors.*return y\[0\], y"
+    with pytest.raises(ValueError, match=sentence):
+        from_module(module, [torch.zeros(1, 4)])
 
 
 def test_an_unknown_granularity_lists_near_misses():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
 
 import pytest
@@ -84,9 +85,24 @@ def after_a_view(m, x):
     return m.second(x.flatten(1))
 
 
+def an_item(m, x):
+    x = m.first(x)
+    kept = x
+    x[:, 1:3] = x[:, 2:].clone()
+    x[x < 0] = 0.5
+    return m.second(kept) + x
+
+
+def a_part(m, x):
+    x = m.first(x)
+    x[:, 0] *= 2
+    x[:, 1] += x[:, 2]
+    return m.second(x)
+
+
 STEPS = [
     add_to_itself, subtract_and_scale, without_assignment, functional, module_form, on_the_input, several,
-    twice_in_place, after_a_view,
+    twice_in_place, after_a_view, an_item, a_part,
 ]  # fmt: skip
 
 
@@ -181,8 +197,20 @@ def test_a_change_that_a_graph_cannot_tell_is_refused():
         x.view(-1).mul_(2)
         return m.second(x)
 
-    with pytest.raises(ValueError, match=r"mul_ changes its input in place, and second reads it afterwards.*clone"):
+    sentence = (
+        r"mul_ changes its input in place, and second reads it afterwards \(test_tracing\.py, line \d+, in "
+        r"through_a_view: `x\.view\(-1\)\.mul_\(2\)`\).*clone\(\)\. .*leaves=\[ItsClass\]"
+    )
+    with pytest.raises(ValueError, match=sentence):
         from_module(TwoLayers(through_a_view), [torch.zeros(1, 4)])
+
+    def item_of_a_view(m, x):
+        x = m.first(x)
+        x.view(-1, 2, 2)[:, 0] = 1
+        return m.second(x)
+
+    with pytest.raises(ValueError, match=r"set_item changes its input in place, and second reads it afterwards"):
+        from_module(TwoLayers(item_of_a_view), [torch.zeros(1, 4)])
 
     class Reader(nn.Module):
         def __init__(self):
@@ -195,6 +223,107 @@ def test_a_change_that_a_graph_cannot_tell_is_refused():
 
     with pytest.raises(ValueError, match="block changes its input in place"):
         from_module(Reader(), [torch.zeros(1, 4)])
+
+
+def item_of_a_constant(m, x):
+    out = torch.zeros(4)
+    out[0] = m.first(x).sum()
+    return m.second(x) + out
+
+
+def sum_on_a_constant(m, x):
+    out = torch.zeros(4)
+    out.add_(m.first(x).sum(0))
+    return m.second(x) + out
+
+
+def into_a_buffer(m, x):
+    m.mean.copy_(x.mean(0))
+    return m.second(x) + m.mean
+
+
+@pytest.mark.parametrize("step", [item_of_a_constant, sum_on_a_constant, into_a_buffer])
+def test_a_changed_tensor_that_is_no_input_is_refused_and_a_leaf_is_the_way_out(step):
+    module = TwoLayers(step)
+    module.register_buffer("mean", torch.zeros(4))
+    name = step.__name__
+    sentence = (
+        rf"in place a tensor that does not .* \(test_tracing\.py, line \d+, in {name}: .*x\.new_zeros\(n\)\. .*leaves="
+    )
+    with pytest.raises(ValueError, match=sentence):
+        from_module(module, [torch.zeros(1, 4)])
+
+    net = from_module(nn.Sequential(module), [torch.zeros(1, 4)], leaves=[TwoLayers])
+    x = torch.randn(3, 4)
+    assert torch.equal(net(x), module.eval()(x))
+
+
+def test_adding_to_a_constant_starts_anew_with_each_batch():
+    def on_a_constant(m, x):
+        out = torch.ones(4)
+        out += m.first(x).sum(0)
+        return m.second(x) + out
+
+    module = TwoLayers(on_a_constant).eval()
+    net = from_module(module, [torch.zeros(1, 4)])
+    for _ in range(3):
+        x = torch.randn(3, 4)
+        assert torch.equal(net(x), module(x))
+        net(x).sum().backward()  # no graph of an earlier batch is left in the constant
+
+
+def in_a_tuple(m, x):
+    return m.first(x) + torch.ones((x.shape[0], x.shape[1]))
+
+
+def one_by_one(m, x):
+    return m.first(x) + torch.ones(x.shape[0], 4, dtype=x.dtype, device=x.device)
+
+
+def of_the_whole_shape(m, x):
+    return m.first(x) * torch.zeros(x.shape)
+
+
+def filled(m, x):
+    out = torch.empty(x.size(0), x.size(1), 2)
+    out[:, :, 0] = m.first(x)
+    out[..., 1] = x
+    return out
+
+
+def a_mask(m, x):
+    mask = torch.tril(torch.ones(x.size(1), x.size(1)))
+    return m.first(x) @ mask
+
+
+def a_length(m, x):
+    return m.first(x) * len(x.shape) if len(x[0]) == 4 else x
+
+
+@pytest.mark.parametrize("step", [in_a_tuple, one_by_one, of_the_whole_shape, filled, a_mask, a_length])
+def test_sizes_of_the_input_may_be_asked_for_and_used(step):
+    module = TwoLayers(step).eval()
+    net = from_module(module, [torch.zeros(1, 4)])
+    for rows in (1, 2, 5):
+        x = torch.randn(rows, 4)
+        assert torch.equal(net(x), module(x))
+    again = pickle.loads(pickle.dumps(net))
+    assert torch.equal(again(x), net(x))
+    assert torch.equal(from_module(net.to_module(), [x])(x), net(x))
+
+
+def test_tracing_leaves_torchs_own_functions_alone():
+    before = {name: getattr(torch, name) for name in ("empty", "ones", "rand", "randn", "zeros")}
+
+    def fails(m, x):
+        assert torch.zeros is not before["zeros"]
+        raise RuntimeError("on the way")
+
+    with pytest.raises(ValueError, match="on the way"):
+        from_module(TwoLayers(fails), [torch.zeros(1, 4)])
+    assert before == {name: getattr(torch, name) for name in before}
+    with torch.device("meta"):
+        assert all(make(2, 2).is_meta for make in before.values())
 
 
 def test_functions_of_training_follow_the_vertex_at_layer_granularity():

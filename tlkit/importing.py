@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlkit.activations import is_activation
+from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network, Vertex
 from tlkit.layers import NORMS, WEIGHT_LAYERS, Layer, as_layer
 from tlkit.tracing import Trace, trace
@@ -24,8 +25,14 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
 
+Leaves = Sequence[type[nn.Module]] | type[nn.Module]
+
+
 def from_module(
-    module: nn.Module, example_inputs: Sequence[Tensor] | Tensor | None = None, granularity: str = "block"
+    module: nn.Module,
+    example_inputs: Sequence[Tensor] | Tensor | None = None,
+    granularity: str = "block",
+    leaves: Leaves = (),
 ) -> Network:
     """Import a copy of a torch module, traced with `torch.fx`; the original is left alone.
 
@@ -41,11 +48,16 @@ def from_module(
         One batch for each input; one image batch of shape (1, 3, 224, 224) if left out. Only shapes are used.
     granularity : {"block", "layer"}
         Whether a block (residual, attention, inception, ...) is one vertex, or opened into its layers.
+    leaves : sequence of classes, or one class
+        Every part of these classes becomes one vertex, whatever it holds. It runs as it was written, so its steps may
+        depend on a tensor's values, on the number of examples, or on whether it is training.
 
     Raises
     ------
     ValueError
-        When the module cannot be traced; the message names the cause and the way out.
+        When the module cannot be traced; the message names the line, the cause and the way out.
+    TypeError
+        When `module` is no module, or `leaves` holds something that is no class of modules.
 
     Examples
     --------
@@ -53,6 +65,19 @@ def from_module(
     >>> net = from_module(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), [torch.zeros(1, 4)])
     >>> list(net.vertices)
     ['0', '2']
+
+    A part whose steps depend on the values that reach it is a leaf:
+
+    >>> class Gate(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = nn.Linear(4, 4)
+    ...
+    ...     def forward(self, x):
+    ...         return self.layer(x) if x.sum() > 0 else x
+    >>> net = from_module(nn.Sequential(nn.Linear(4, 4), Gate()), [torch.zeros(1, 4)], leaves=[Gate])
+    >>> list(net.vertices)
+    ['0', '1']
     """
     if not isinstance(module, nn.Module):
         msg = f"A torch module is imported, got {module!r}. tl.zoo.load(name) makes a network from a name."
@@ -64,7 +89,7 @@ def from_module(
             "network trains all of them until net.freeze(name) says otherwise."
         )
         warnings.warn(msg, stacklevel=2)
-    return take_over(copy.deepcopy(module), example_inputs, granularity)
+    return take_over(copy.deepcopy(module), example_inputs, granularity, leaves=leaves)
 
 
 def take_over(
@@ -72,15 +97,36 @@ def take_over(
     example_inputs: Sequence[Tensor] | Tensor | None = None,
     granularity: str = "block",
     rename: Callable[[str], str] | None = None,
+    leaves: Leaves = (),
 ) -> Network:
     """Import a module without copying it: the module itself is changed and should not be used afterwards."""
     if example_inputs is None:
         example_inputs = torch.empty(1, 3, 224, 224, device="meta")
     if isinstance(example_inputs, Tensor):
         example_inputs = [example_inputs]
-    found = trace(module, example_inputs, granularity)
-    net = _Vertices(found, module, rename or (lambda name: name)).network(example_inputs)
+    leaves = _checked_leaves(leaves, module)
+    found = trace(module, example_inputs, granularity, leaves)
+    net = _Vertices(found, module, rename or (lambda name: name), leaves).network(example_inputs)
     return net.unfreeze()
+
+
+def _checked_leaves(leaves: Leaves, module: nn.Module) -> tuple[type[nn.Module], ...]:
+    leaves = (leaves,) if isinstance(leaves, (type, str, nn.Module)) else tuple(leaves)
+    parts = [type(part) for part in module.modules() if part is not module]
+    for leaf in leaves:
+        if not (isinstance(leaf, type) and issubclass(leaf, nn.Module)):
+            kind = type(leaf).__name__
+            got = f"a {kind} object. Give its class: leaves=[{kind}]" if isinstance(leaf, nn.Module) else repr(leaf)
+            msg = f"leaves are classes of modules, such as leaves=[MyBlock], got {got}."
+            raise TypeError(msg)
+        if not any(issubclass(part, leaf) for part in parts):
+            known = dict.fromkeys(part.__name__ for part in parts)
+            msg = (
+                f"{type(module).__name__} holds no {leaf.__name__}, so there is nothing to make a leaf of."
+                f"{near_misses(leaf.__name__, known)} Its parts are of the classes {quoted(known) or '(none)'}."
+            )
+            raise ValueError(msg)
+    return leaves
 
 
 # -- from nodes to vertices -----------------------------------------------------------------------------------------
@@ -89,10 +135,13 @@ def take_over(
 class _Vertices:
     """Walks the traced nodes and collects them into vertices."""
 
-    def __init__(self, found: Trace, module: nn.Module, rename: Callable[[str], str]) -> None:
+    def __init__(
+        self, found: Trace, module: nn.Module, rename: Callable[[str], str], leaves: tuple[type[nn.Module], ...]
+    ) -> None:
         self.graph, self.tensors, self.overwritten = found
         self.module = module
         self.rename = rename
+        self.leaves = leaves
         self.vertices: dict[str, Vertex] = {}
         self.name_of: dict[fx.Node, str] = {}
         self.pending: dict[fx.Node, tuple[fx.Node, nn.Module]] = {}  # dropout that waits for the layer behind it
@@ -133,6 +182,8 @@ class _Vertices:
         before = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
         if part is None:
             self._add_operation(node)
+        elif isinstance(part, self.leaves):
+            self._add_module(node, part, before)
         elif before is not None and self._joins(part, before):
             self.name_of[node] = self.name_of[before]
         elif isinstance(part, DROPOUTS) and self._feeds_layer(node):
@@ -157,7 +208,7 @@ class _Vertices:
     def _joins(self, part: nn.Module, before: fx.Node) -> bool:
         """Attach an activation or batch normalization to the layer before it, a flatten to its pooling."""
         owner = self.vertices.get(self.name_of.get(before, ""))
-        if owner is None or before in self.pending or len(before.users) > 1:
+        if owner is None or before in self.pending or len(before.users) > 1 or isinstance(owner.module, self.leaves):
             return False
         layer = owner.module
         if isinstance(part, nn.Flatten) and isinstance(layer, POOLS):
@@ -182,7 +233,8 @@ class _Vertices:
         (user, *others) = [*node.users, None]
         if user is None or others != [None] or user.op != "call_module" or user.target in self.shared:
             return False
-        return isinstance(self._part(user), WEIGHT_LAYERS)
+        part = self._part(user)
+        return isinstance(part, WEIGHT_LAYERS) and not isinstance(part, self.leaves)
 
     def _add_layer(self, node: fx.Node, part: nn.Module, before: fx.Node) -> None:
         layer = as_layer(part)

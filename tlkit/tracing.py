@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
+import linecache
 import operator
+import os
+import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 from tlkit.errors import near_misses, quoted
 from tlkit.layers import NORMS
@@ -18,13 +28,30 @@ __all__ = ["GRANULARITIES", "Trace", "trace"]
 
 GRANULARITIES = ("block", "layer")
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def _set_item(x: Tensor, place: Any, value: Any) -> Tensor:
+    x[place] = value
+    return x
+
+
+def _with_item(x: Tensor, place: Any, value: Any) -> Tensor:
+    """Return a copy with an item set; torch.fx records it as one call, since a proxy takes no items."""
+    if has_torch_function((x, place, value)):
+        return handle_torch_function(_with_item, (x, place, value), x, place, value)
+    return _set_item(x.clone(), place, value)
+
+
 # operators that change their first operand -> the ones that don't
 _OUT_OF_PLACE = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
+    _set_item: _with_item,
 }
+# functions that make a tensor of the sizes they are given; their arguments are parsed before torch.fx sees them
+_FACTORIES = ("empty", "ones", "rand", "randn", "zeros")
 _SIZES = {"size", "dim", "numel", getattr}  # what may be asked of a tensor after it was changed
 
 
@@ -46,16 +73,21 @@ class Trace(NamedTuple):
     overwritten: dict[fx.Node, list[fx.Node]]
 
 
-def trace(module: nn.Module, example_inputs: Sequence[Tensor], granularity: str) -> Trace:
+def trace(
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    granularity: str,
+    leaves: tuple[type[nn.Module], ...] = (),
+) -> Trace:
     """Trace a module in evaluation mode, on shapes alone, and take its in-place operations apart.
 
     Activations and dropout stop working in place where a vertex begins, since the tensor that they would overwrite
-    is the one that other vertices, and the features of a frozen part, are.
+    is the one that other vertices, and the features of a frozen part, are. Parts of the classes `leaves` stay whole.
 
     Raises
     ------
     ValueError
-        When the module cannot be traced or cannot run on the example inputs.
+        When the module cannot be traced or cannot run on the example inputs; the message names the line.
     """
     if granularity not in GRANULARITIES:
         msg = f"granularity is 'block' or 'layer', got {granularity!r}.{near_misses(granularity, GRANULARITIES)}"
@@ -64,9 +96,11 @@ def trace(module: nn.Module, example_inputs: Sequence[Tensor], granularity: str)
     for part in module.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd):
             part.inplace = False
-    tracer = _Tracer(granularity, example_inputs)
+    tracer = _Tracer(granularity, example_inputs, leaves)
     graph = _traced(tracer, module, example_inputs)
+    _check_answers(graph, tracer)
     overwritten = _redirect(graph, tracer)
+    _copy_constants(graph, tracer)
     for node in graph.nodes:
         if node.op == "call_module" and isinstance(module.get_submodule(node.target), nn.Identity):
             node.replace_all_uses_with(node.args[0])
@@ -90,21 +124,97 @@ def _traced(tracer: _Tracer, module: nn.Module, example_inputs: Sequence[Tensor]
     # an optional argument that is not given keeps its default; traced, it would look like a given one
     left_out = {p.name: p.default for p in parameters[len(example_inputs) :] if p.default is not p.empty}
     try:
-        return tracer.trace(module, concrete_args=left_out or None)
-    except fx.proxy.TraceError as error:
-        msg = (
-            f"{kind} cannot be traced ({error}): Python control flow that depends on a tensor's values, or on the "
-            "number of examples, cannot become a graph. Put the lines it happens in into a module of their own that "
-            "holds no layers, or build the network vertex by vertex with tl.Network."
-        )
-        raise ValueError(msg) from error
+        with _sizes_in_a_tuple():
+            return tracer.trace(module, concrete_args=left_out or None)
     except Exception as error:
-        sizes = " and ".join(str(tuple(value.shape)) for value in example_inputs)
-        msg = (
-            f"{kind} cannot be traced on an input of shape {sizes} ({error}). If it takes other inputs, give "
-            "example_inputs, one batch for each."
-        )
+        place, owner = _failed_at(error)
+        (cause, *_) = str(error).split(". ")
+        if isinstance(error, fx.proxy.TraceError) or _runs(module, example_inputs):
+            msg = (
+                f"{kind} cannot be traced{place and f' beyond {place}'} ({cause}). One graph serves all examples: it "
+                f"knows shapes, but no values, and not how many examples there are. {_way_out(module, owner)}"
+            )
+        else:
+            sizes = " and ".join(str(tuple(value.shape)) for value in example_inputs)
+            msg = (
+                f"{kind} cannot run on an input of shape {sizes}{place and f', see {place}'} ({cause}). If it takes "
+                "other inputs, give example_inputs, one batch for each."
+            )
         raise ValueError(msg) from error
+
+
+def _check_answers(graph: fx.Graph, tracer: _Tracer) -> None:
+    answers = graph.output_node().all_input_nodes
+    if not any(node in tracer.tensors for node in answers):
+        found = quoted(dict.fromkeys(type(tracer.values[node]).__name__ for node in answers)) or "nothing"
+        msg = (
+            f"{type(tracer.root).__name__} answers with {found}, and a network answers with tensors that follow from "
+            "its inputs. Return those in forward; of a tuple, its parts one by one: return y[0], y[1]."
+        )
+        raise ValueError(msg)
+
+
+def _runs(module: nn.Module, example_inputs: Sequence[Tensor]) -> bool:
+    """Say whether a module runs on the inputs untraced: then they are not what is wrong."""
+    try:
+        on_meta(module, *(torch.empty_like(value, device="meta") for value in example_inputs))
+    except Exception:
+        return False
+    return True
+
+
+def _way_out(module: nn.Module, owner: type[nn.Module] | None) -> str:
+    if owner is not None and any(isinstance(part, owner) for part in module.modules() if part is not module):
+        return (
+            f"Make {owner.__name__} a leaf, one vertex whose steps may depend on anything: "
+            f"tl.Network.from_module(..., leaves=[{owner.__name__}])."
+        )
+    return (
+        "Move that step into a module of its own and make its class a leaf, one vertex whose steps may depend on "
+        "anything: tl.Network.from_module(..., leaves=[ItsClass]). Or build the network vertex by vertex with "
+        "tl.Network."
+    )
+
+
+# -- where in the user's code ---------------------------------------------------------------------------------------
+
+_MACHINERY = (*(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__)), "<eval_with_key>")
+_INSTALLED = tuple({sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def _failed_at(error: BaseException) -> tuple[str, type[nn.Module] | None]:
+    """Return the line that an error comes from, as words, and the class of the module that it stands in."""
+    place, owner = "", None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        holder = frame.f_locals.get("self")
+        holder = type(holder) if isinstance(holder, nn.Module) else None
+        if _is_machinery(code):
+            continue
+        owner = holder or owner
+        if holder or not place or not code.co_filename.startswith(_INSTALLED):
+            place = _place(code, line, holder)
+    return place, owner
+
+
+def _line_here() -> str:
+    """Return the user's line that runs now; no frame is kept, since frames keep the weights in memory."""
+    frame = sys._getframe(1)
+    while frame is not None and _is_machinery(frame.f_code):
+        frame = frame.f_back
+    return "" if frame is None else _place(frame.f_code, frame.f_lineno)
+
+
+def _is_machinery(code: CodeType) -> bool:
+    return code.co_filename.startswith(_MACHINERY)
+
+
+def _place(code: CodeType, line: int, owner: type[nn.Module] | None = None) -> str:
+    path = Path(code.co_filename)
+    file = "the notebook's cell" if path.parent.name.startswith("ipykernel_") else path.name
+    name = f"{owner.__name__}.{code.co_name}" if owner else code.co_name
+    text = linecache.getline(code.co_filename, line).strip()
+    return f"{file}, line {line}, in {name}{text and f': `{text}`'}"
 
 
 # -- tracing --------------------------------------------------------------------------------------------------------
@@ -128,6 +238,12 @@ class _Proxy(fx.Proxy):
             return (self[place] for place in range(len(value)))
         return super().__iter__()
 
+    def __len__(self) -> int:
+        return self.tracer.known(self, len)
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", _set_item, (self, place, value), {})
+
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self._record(operator.iadd, other)
 
@@ -148,6 +264,30 @@ class _Attribute(fx.proxy.Attribute, _Proxy):
     """Stands for a part of a proxy, such as its shape, or for a method of it."""
 
 
+@contextlib.contextmanager
+def _sizes_in_a_tuple() -> Iterator[None]:
+    """Let ``torch.zeros(n, m)`` be recorded for sizes of an input: torch.fx records ``torch.zeros((n, m))`` only."""
+    with torch.device("meta"):
+        torch.empty(0)  # torch lists its functions the first time, which must not happen while they are replaced
+    originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+    def with_tuple(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            several = len(args) > 1 and isinstance(args[0], fx.Proxy)
+            return original(args, **kwargs) if several else original(*args, **kwargs)
+
+        return make
+
+    try:
+        for name, original in originals.items():
+            setattr(torch, name, with_tuple(original))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
 class _Tracer(fx.Tracer):
     """Opens containers and plain wrappers; keeps torch's layers and, at block granularity, blocks whole.
 
@@ -155,18 +295,23 @@ class _Tracer(fx.Tracer):
     tensors and which calls change what they read.
     """
 
-    def __init__(self, granularity: str, example_inputs: Sequence[Tensor]) -> None:
+    def __init__(self, granularity: str, example_inputs: Sequence[Tensor], leaves: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
         self.granularity = granularity
+        self.leaves = leaves
         self.examples = [torch.empty_like(value, device="meta") for value in example_inputs]
         self.values: dict[fx.Node, Any] = {}
         self.larger_values: dict[fx.Node, Any] = {}  # of a batch with one example more
         self.follows: set[fx.Node] = set()  # the inputs and what depends on them
         self.tensors: dict[fx.Node, int] = {}  # node -> version of its tensor, which in-place operations count up
         self.changes: dict[fx.Node, list[fx.Node]] = {}
+        self.constants: dict[fx.Node, list[fx.Node]] = {}  # the same for tensors that don't come from the inputs
+        self.lines: dict[fx.Node, str] = {}  # where in the user's code those changes are made
         self.running = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, self.leaves):
+            return True
         if isinstance(m, CONTAINERS):
             return False
         if type(m).__module__.startswith("torch.nn") or isinstance(m, NORMS) or not any(m.children()):
@@ -192,15 +337,21 @@ class _Tracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         return bool(self.known(obj))
 
-    def known(self, proxy: fx.Proxy) -> Any:
-        """Return what a proxy stands for when that depends on shapes alone, and not on the number of examples."""
+    def known(self, proxy: fx.Proxy, ask: Callable[[Any], Any] | None = None) -> Any:
+        """Return what a proxy stands for when that depends on shapes alone, and not on the number of examples.
+
+        With `ask`, what that function says of it, such as its length.
+        """
         value = self.values[proxy.node]
-        if not isinstance(value, Tensor):
+        if ask or not isinstance(value, Tensor):
             more = [torch.cat([example, example[:1]]) for example in self.examples]
             for node in self.graph.nodes:
                 if node not in self.larger_values:
                     self.larger_values[node] = self._run(node, self.larger_values, more)
-            if self.larger_values[proxy.node] == value:
+            larger = self.larger_values[proxy.node]
+            if ask:
+                value, larger = ask(value), ask(larger)
+            if larger == value:
                 return value
         return super().to_bool(proxy)  # raises
 
@@ -225,7 +376,12 @@ class _Tracer(fx.Tracer):
             self.running = False
 
     def _note(self, node: fx.Node) -> None:
+        constants = [other for other in node.all_input_nodes if other.op == "get_attr"]
+        if any(getattr(self.values[other], "_version", 0) for other in constants):
+            self.lines[node] = _line_here()
+            self.constants[node] = constants
         if any(other in self.tensors and self._has_changed(other) for other in node.all_input_nodes):
+            self.lines[node] = _line_here()
             self.changes[node] = [other for other in self.tensors if self._has_changed(other)]  # views of it included
             self.tensors.update({other: self.values[other]._version for other in self.changes[node]})
         if node.op == "placeholder" or not self.follows.isdisjoint(node.all_input_nodes):
@@ -272,15 +428,40 @@ def _redirect(graph: fx.Graph, tracer: _Tracer) -> dict[fx.Node, list[fx.Node]]:
             if tracer.values[node] is tracer.values[first]:
                 before.replace_all_uses_with(node, delete_user_cb=later.__contains__)
                 now[first] = node
-            elif later:
-                msg = (
-                    f"{node.target} changes its input in place, and {later[0].target} reads it afterwards, which a "
-                    "graph cannot tell. Change a copy instead: x = x.clone()."
-                )
-                raise ValueError(msg)
+            elif later and not _is_assigned(node, before, later[0]):
+                what = f"its input in place, and {_name(later[0])} reads it afterwards"
+                raise _untold(node, tracer, what, "Change a copy instead: x = x.clone().")
             if before in node.all_input_nodes and not _set_out_of_place(node, tracer.root):
                 overwritten.setdefault(node, []).append(before)
     return overwritten
+
+
+def _copy_constants(graph: fx.Graph, tracer: _Tracer) -> None:
+    """Let a change of a tensor that doesn't come from the inputs work on a copy, anew for each batch."""
+    for node, constants in tracer.constants.items():
+        if not node.users:  # whoever reads it afterwards read the tensor itself, which tracing left as it was
+            what = "in place a tensor that does not come from the inputs"
+            raise _untold(node, tracer, what, "Make that tensor from an input: x.new_zeros(n).")
+        for constant in constants:
+            with graph.inserting_before(node):
+                node.replace_input_with(constant, graph.call_method("clone", (constant,)))
+
+
+def _untold(node: fx.Node, tracer: _Tracer, what: str, remedy: str) -> ValueError:
+    place = tracer.lines[node] and f" ({tracer.lines[node]})"
+    return ValueError(
+        f"{_name(node)} changes {what}{place}, which a graph cannot tell. {remedy} Or make the class of the module "
+        "that does so a leaf: tl.Network.from_module(..., leaves=[ItsClass])."
+    )
+
+
+def _is_assigned(node: fx.Node, whole: fx.Node, reader: fx.Node) -> bool:
+    """Say whether a changed part is put back at once, as ``x[0] *= 2`` does."""
+    return node.target in _OUT_OF_PLACE and reader.target is _set_item and reader.args[::2] == (whole, node)
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else node.target.__name__.strip("_")
 
 
 def _set_out_of_place(node: fx.Node, module: nn.Module) -> bool:
