@@ -46,20 +46,29 @@ def data(dtype=torch.float32):
 
 
 def test_c1_freezing_one_branch_freezes_that_branch_only():
-    """DL4J writes the configuration's updater into the frozen C too, where it has no effect; tlkit leaves C alone."""
     old = merged()
     tuning = tl.FineTuneConfiguration(updater=tl.Adam(1e-2), seed=1)
     net = tl.TransferLearning(old).fine_tune_configuration(tuning).set_feature_extractor("C").build()
     assert net.frozen == {"C"}
-    for name in "ABD":
-        assert net.vertices[name].settings.updater == tl.Adam(1e-2)
-        assert isinstance(net.vertices[name].module.activation, torch.nn.Tanh)
-    assert net.vertices["C"].settings == old.vertices["C"].settings
-    assert isinstance(net.vertices["C"].module.activation, torch.nn.Tanh)
     assert old.frozen == frozenset()
+    for name in ("A", "B", "C", "D", "out"):
+        assert net.vertices[name].settings.updater == tl.Adam(1e-2)
+        kind = torch.nn.Softmax if name == "out" else torch.nn.Tanh
+        assert isinstance(net.vertices[name].module.activation, kind)
     before = weights(net)
     train(net, data())
     assert moved(net, before) == {"A", "B", "D", "out"}
+
+
+def test_c1_a_configuration_does_not_change_what_the_frozen_branch_answers():
+    """DL4J gives layers frozen in the same build the configuration's activation; tlkit leaves them as they are."""
+    old, (x, _) = merged(), data()
+    tuning = tl.FineTuneConfiguration(activation="relu", dropout=0.5, l2=0.5)
+    net = tl.TransferLearning(old).fine_tune_configuration(tuning).set_feature_extractor("C").build()
+    kinds = {name: type(net.vertices[name].module.activation) for name in "ABCD"}
+    assert kinds == dict.fromkeys("ABD", torch.nn.ReLU) | {"C": torch.nn.Tanh}
+    with torch.no_grad():
+        assert torch.equal(net.train().vertices["C"].module(x["in2"]), old.vertices["C"].module(x["in2"]))
 
 
 def test_c1_a_layer_added_over_two_branches_reads_a_merge_of_them_as_one_made_by_hand_does():
