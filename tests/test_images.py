@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import re
 import tarfile
 import threading
 import time
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -240,6 +242,134 @@ def test_a_size_of_another_type_is_explained(folder):
         images.load(folder, size=(224, 224))
 
 
+@pytest.mark.parametrize("names", [("Rose", "rose"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "straße")])
+def test_classes_that_some_disks_take_for_one_are_two_with_a_warning(tmp_path, names):
+    for number, name in enumerate(names):
+        (tmp_path / "kinds" / name).mkdir(parents=True)
+        scene(number).save(tmp_path / "kinds" / name / "1.png")
+    if len(list((tmp_path / "kinds").iterdir())) == 1:
+        pytest.skip("this disk takes the two names for one")
+    with pytest.warns(UserWarning, match=r"Classes '.*' and '.*' in .* are told apart here.*rename one") as caught:
+        pictures = images.load(tmp_path / "kinds", split=None)
+    assert pictures.classes == tuple(sorted(names))
+    assert caught[0].filename == __file__
+
+
+# Links
+
+needs_links = pytest.mark.skipif(os.name != "posix", reason="making a link takes a privilege on Windows")
+
+
+@needs_links
+def test_links_to_folders_and_files_are_followed_and_loops_end(folder, tmp_path):
+    away = folder / "tulip"
+    away.rename(tmp_path / "elsewhere")
+    away.symlink_to(tmp_path / "elsewhere")
+    more = tmp_path / "more"
+    more.mkdir()
+    scene(7).save(more / "far.png")
+    (folder / "daisy" / "linked").symlink_to(more)
+    (folder / "daisy" / "again").symlink_to(more)
+    (folder / "daisy" / "loop").symlink_to(folder / "daisy")
+    (folder / "rosé" / "file.png").symlink_to(folder / "rosé" / "1.png")
+    pictures = images.load(folder, split=None)
+    assert torch.bincount(pictures.labels).tolist() == [7, 8, 9]
+    assert pictures.pixels().shape[0] == 24
+
+
+@needs_links
+def test_a_link_that_leads_nowhere_is_named_with_where_it_leads(folder, tmp_path):
+    (folder / "daisy" / "link.png").symlink_to("nowhere.png")
+    (folder / "daisy" / "loop.png").symlink_to("loop.png")
+    for sentence in (
+        r"daisy.link\.png: it is a link to 'nowhere\.png': No such file",
+        r"daisy.loop\.png: it is a link to 'loop\.png': Too many levels",
+    ):
+        with pytest.raises(BadImagesError, match=sentence):
+            images.load(folder, split=None).pixels()
+    (folder / "gone").symlink_to(tmp_path / "moved away")
+    with pytest.raises(ValueError, match=r"Class 'gone' in .* is a link to '.*moved away', which is not there\. Mend"):
+        images.load(folder)
+    (tmp_path / "photos").symlink_to(tmp_path / "moved away")
+    with pytest.raises(ValueError, match=r"photos is a link to '.*moved away', which is not there\. Mend the link"):
+        images.load(tmp_path / "photos")
+
+
+# Copies
+
+
+def copy(folder, source, target):
+    (folder / target).write_bytes((folder / source).read_bytes())
+
+
+def warnings_of(folder, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        images.load(folder, **options)
+    assert all(warning.filename == __file__ for warning in caught)
+    return [str(warning.message) for warning in caught]
+
+
+def test_different_pictures_give_no_warning_even_when_sizes_and_parts_agree(folder):
+    content = bytearray(range(256)) * 64
+    for number, place in enumerate((0, len(content) // 2, len(content) - 1)):
+        content[place] ^= 255
+        (folder / "daisy" / f"same size {number}.bmp").write_bytes(content)
+    for split in (0.8, None):
+        assert warnings_of(folder, split=split) == []
+
+
+def test_a_picture_in_two_classes_gives_a_warning_that_names_both(folder):
+    copy(folder, "daisy/1.png", "tulip/copy.png")
+    for split in (0.5, None):
+        [text] = warnings_of(folder, split=split)
+        assert text == (
+            "1 picture is in two classes: daisy/1.png = tulip/copy.png. One of the labels is wrong, and training "
+            "cannot satisfy both. Keep one copy of each."
+        )
+
+
+def test_a_picture_in_training_and_test_set_gives_a_warning(folder):
+    flowers = images.load(folder)
+    trained, tested = flowers.train.paths[0], flowers.test.paths[0]
+    assert trained.parent == tested.parent
+    copy(folder, trained, tested)
+    [text] = warnings_of(folder)
+    assert re.match(r"1 picture is in the training and the test set: daisy/.* = daisy/.*\(leakage\)\. Keep one", text)
+    assert warnings_of(folder, split=None) == []
+
+
+def test_a_picture_that_is_twice_in_the_training_set_gives_no_warning(folder):
+    one, *_, two = [path for path in images.load(folder).train.paths if path.parent.name == "rosé"]
+    copy(folder, one, two)
+    assert warnings_of(folder) == []
+
+
+def test_many_copies_are_counted_and_some_are_named(folder):
+    for number in range(6):
+        copy(folder, f"daisy/{number}.{'png' if number % 2 else 'JPG'}", f"tulip/copy {number}.png")
+    [text] = warnings_of(folder, split=None)
+    assert text.startswith("6 pictures are in two classes: daisy/")
+    assert text.count(" = ") == 5
+    assert "; and 1 more. One of the labels" in text
+
+
+def test_only_files_of_one_size_are_read_to_find_copies(folder, monkeypatch):
+    copy(folder, "daisy/1.png", "tulip/copy.png")
+    read = []
+    original = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": read.append(path) or original(path, mode))
+    with pytest.warns(UserWarning, match="1 picture is in two classes"):
+        pictures = images.load(folder, split=None)
+    sizes = Counter(path.stat().st_size for path in pictures.paths)
+    assert read
+    assert all(sizes[path.stat().st_size] > 1 for path in read)
+    read.clear()
+    monkeypatch.setattr(images, "MOST_COMPARED", len(pictures) - 1)
+    assert warnings_of(folder, split=None) == []
+    assert read == []
+
+
 # Image sets
 
 
@@ -399,7 +529,7 @@ def test_the_first_broken_picture_met_reports_all_of_them(damaged):
         for sentence in (
             r"tulip.0\.JPG: .*truncated",
             r"tulip.1\.png: the file is empty",
-            r"tulip.2\.JPG: no picture in a format that Pillow knows",
+            r"tulip.2\.JPG: it is a web page, no picture",
             r"tulip.3\.png: it claims 10000 x 10000 pixels",
             "on_bad='skip'",
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,7 +113,8 @@ def decode(path: str | os.PathLike[str], geometry: Geometry | None = None) -> np
 
     The EXIF orientation is applied. Gray, palette, CMYK and 16-bit pixels become 8-bit RGB; transparency is dropped;
     of an animation the first frame is taken. Crop and resize are one step over the crop's pixels only. A JPEG more
-    than twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size.
+    than twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size. Single bytes that have changed are noticed
+    in formats with checksums, such as PNG; in others, such as JPEG, they mostly give some other pixels.
 
     Parameters
     ----------
@@ -272,6 +274,26 @@ def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
 
 
 def _sentence(path: Path, error: Exception) -> str:
+    """Say why a picture cannot be decoded."""
     if isinstance(error, UnidentifiedImageError):
-        return "no picture in a format that Pillow knows" if path.stat().st_size else "the file is empty"
+        return _no_picture(path)
+    if isinstance(error, Image.DecompressionBombError):
+        claimed = re.search(r"\d+", str(error))
+        pixels = f"{int(claimed[0]):,}" if claimed else "too many"
+        return f"it claims {pixels} pixels, more than are safe to open (PIL.Image.MAX_IMAGE_PIXELS)"
+    if isinstance(error, OSError) and error.strerror:
+        link = f"it is a link to '{os.readlink(path)}': " if path.is_symlink() else ""
+        return f"{link}{error.strerror}"
     return str(error) or type(error).__name__
+
+
+def _no_picture(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "the file is empty"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, no picture"
+    if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "it is a HEIC picture, which Pillow does not read; save it as JPEG"
+    return "no picture in a format that Pillow knows"

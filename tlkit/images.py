@@ -6,6 +6,7 @@ import hashlib
 import html
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from tlkit.decoding import BadImagesError, Geometry, Pictures
 from tlkit.preprocessing import Preprocessing
-from tlkit.sources import class_files, class_folder
+from tlkit.sources import class_files, class_folder, equal_files
 
 __all__ = ["BadImagesError", "ImageSet", "Split", "load"]
+
+MOST_COMPARED = 20_000  # pictures; comparing more would take longer than reading some of them
 
 
 def load(
@@ -37,6 +40,8 @@ def load(
     The split is DL4J's: all classes are cut to the length of the smallest, shuffled from the seed, and divided by
     the same count in every class. Classes alternate in the rows, so that `train[:50]` has as many of each.
     The order of a class depends on the seed and the files' names only: a new file leaves the others as they were.
+    Copies of a picture in two classes, or in the training and the test set, give a warning; among more than 20,000
+    pictures they are not looked for.
 
     Parameters
     ----------
@@ -95,9 +100,10 @@ def load(
     rows = [(path, label) for row in zip_longest(*shuffled.values()) for label, path in enumerate(row) if path]
     pictures = Pictures(root, [path for path, _ in rows], geometry, threads=threads, cache_megabytes=cache_megabytes)
     everything = ImageSet(pictures, torch.tensor([label for _, label in rows]), tuple(files), skipped=skipped)
+    border = 0 if split is None else len(files) * min(max(round(split * count), 1), count - 1)
+    _warn_of_copies(root, rows, border)
     if split is None:
         return everything
-    border = len(files) * min(max(round(split * count), 1), count - 1)
     return Split(everything[:border], everything[border:])
 
 
@@ -264,6 +270,25 @@ def _shuffled(root: Path, paths: list[Path], seed: int) -> list[Path]:
         return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
 
     return sorted(paths, key=key)
+
+
+def _warn_of_copies(root: Path, rows: Sequence[tuple[Path, int]], border: int) -> None:
+    """Warn of the same bytes in two classes, and on both sides of the border between training and test set."""
+    if len(rows) > MOST_COMPARED:
+        return
+    place = {path: (label, row < border) for row, (path, label) in enumerate(rows)}
+    copies = equal_files(place)
+    two_classes = [same for same in copies if len({place[path][0] for path in same}) > 1]
+    both_sets = [same for same in copies if same not in two_classes and len({place[path][1] for path in same}) > 1]
+    for found, where, harm in (
+        (two_classes, "two classes", "One of the labels is wrong, and training cannot satisfy both"),
+        (both_sets, "the training and the test set", "The test then asks what training has shown (leakage)"),
+    ):
+        if found:
+            names = "; ".join(" = ".join(path.relative_to(root).as_posix() for path in same) for same in found[:5])
+            more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+            number = "1 picture is" if len(found) == 1 else f"{len(found)} pictures are"
+            warnings.warn(f"{number} in {where}: {names}{more}. {harm}. Keep one copy of each.", stacklevel=3)
 
 
 def _check_options(split: float | None, per_class: int | None, on_bad: str) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tlkit.decoding import SUFFIXES
 from tlkit.errors import near_misses, quoted
 
-__all__ = ["class_files", "class_folder"]
+__all__ = ["class_files", "class_folder", "equal_files"]
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 DRAWN_PER_CLASS = 100
+COMPARED = 4096  # bytes of files of one size that are read before whole files are
 
 
 def class_folder(source: str | os.PathLike[str], *, per_class: int | None = None) -> Path:
@@ -36,19 +42,70 @@ def class_folder(source: str | os.PathLike[str], *, per_class: int | None = None
 def class_files(root: Path) -> dict[str, list[Path]]:
     """Return each class's picture files, those in deeper folders included, without hidden files and folders.
 
+    Links to files and folders are followed. Names of classes that some disks take for one give a warning.
+
     Raises
     ------
     ValueError
         A class has no picture.
     """
-    return {folder.name: _pictures(folder) for folder in _visible_folders(root)}
+    files = {folder.name: _pictures(folder) for folder in _visible_folders(root)}
+    _warn_of_one_name(root, files)
+    return files
+
+
+def equal_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Return groups of files that hold the same bytes.
+
+    Sizes are compared first, then some bytes from the middle; only files that agree in both are read.
+    """
+    groups = [list(paths)]
+    for mark in (_size, _middle, _digest):
+        groups = [same for group in groups for same in _alike(group, mark) if len(same) > 1]
+    return groups
+
+
+def _alike(paths: Sequence[Path], mark: Callable[[Path], Any]) -> Iterable[list[Path]]:
+    found: dict[Any, list[Path]] = {}
+    for path in paths:
+        with suppress(OSError):  # a file that cannot be read is told of when it is decoded
+            found.setdefault(mark(path), []).append(path)
+    found.pop(0, None)  # empty files are no pictures
+    return found.values()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(COMPARED)
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _warn_of_one_name(root: Path, classes: Iterable[str]) -> None:
+    by_name: dict[str, list[str]] = {}
+    for name in classes:
+        by_name.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+    for names in by_name.values():
+        if len(names) > 1:
+            msg = (
+                f"Classes {quoted(names)} in {root} are told apart here, though their names differ in upper and lower "
+                "case or in the coding of an accent only; many disks of Windows and macOS would take them for one. "
+                "If they are one, put their pictures into one folder; otherwise rename one of them."
+            )
+            warnings.warn(msg, stacklevel=4)  # where `load` was called
 
 
 def _pictures(folder: Path) -> list[Path]:
     files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        files += [Path(parent, name) for name in names if not _hidden(name)]
+    for parent, names in _visible_files(folder):
+        files += [parent / name for name in names]
     pictures = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
     if not pictures:
         others = sorted({path.suffix or path.name for path in files})
@@ -59,6 +116,22 @@ def _pictures(folder: Path) -> list[Path]:
         )
         raise ValueError(msg)
     return pictures
+
+
+def _visible_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder below one, links to folders included, with the names of its files."""
+    walked = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        yield Path(parent), [name for name in names if not _hidden(name)]
+        folders[:] = [name for name in sorted(folders) if not _hidden(name) and not _walked(Path(parent, name), walked)]
+
+
+def _walked(folder: Path, walked: set[str]) -> bool:
+    """Say whether a link leads into a folder that was walked through; without that, a loop would have no end."""
+    place = os.path.realpath(folder)
+    before = place in walked
+    walked.add(place)
+    return before
 
 
 def _folder(source: str | os.PathLike[str], per_class: int | None) -> Path:
@@ -77,7 +150,9 @@ def _folder(source: str | os.PathLike[str], per_class: int | None) -> Path:
         return path
     if path.is_file() and path.name.lower().endswith(ARCHIVES):
         return _extracted(path, home)
-    if path.exists():
+    if _leads_nowhere(path):
+        msg = f"{path} {_to_nothing(path)}. Mend the link, or give the folder itself."
+    elif path.exists():
         msg = f"{path} is a file, but no archive of pictures: its name does not end in {quoted(ARCHIVES, 'or')}."
     else:
         beside = os.listdir(path.parent) if path.parent.is_dir() else []
@@ -96,6 +171,10 @@ def _extracted(archive: Path, home: Path) -> Path:
 
 
 def _with_classes(root: Path) -> Path:
+    for path in sorted(root.iterdir()):
+        if not path.suffix and not _hidden(path.name) and _leads_nowhere(path):
+            msg = f"Class '{path.name}' in {root} {_to_nothing(path)}. Mend the link, or delete it."
+            raise ValueError(msg)
     inside = _visible_folders(root)
     if len(inside) == 1 and _visible_folders(inside[0]):
         return _with_classes(inside[0])
@@ -119,6 +198,14 @@ def _with_classes(root: Path) -> Path:
 def _visible_folders(root: Path) -> list[Path]:
     folders = (path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
     return sorted(folders, key=lambda path: path.name)  # paths themselves sort differently on Windows
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _to_nothing(link: Path) -> str:
+    return f"is a link to '{os.readlink(link)}', which is not there"
 
 
 def _hidden(name: str) -> bool:
