@@ -324,9 +324,21 @@ def test_a_store_that_is_right_is_not_computed_again(tmp_path, photos, monkeypat
     helper, images = on_photos(photos)
     helper.featurize(images, tmp_path / "store", progress=False)
     other, again = on_photos(photos)
-    monkeypatch.setattr(TransferLearningHelper, "_rows", lambda *_, **__: pytest.fail("it was computed again"))
+    monkeypatch.setattr("tlkit.engines.Engine.__call__", lambda *_: pytest.fail("it was computed again"))
     store = other.featurize(again, tmp_path / "store", progress=False)
     assert (store.computed, store.reasons) == (0, ())
+
+
+def test_dropout_that_came_and_went_does_not_make_a_store_stale(tmp_path):
+    def built(net, dropout):
+        return tl.TransferLearning(net).fine_tune_configuration(tl.FineTuneConfiguration(dropout=dropout)).build()
+
+    plain = chain(4, 5, 3)
+    x = torch.randn(6, 4), torch.arange(6) % 3
+    tl.TransferLearningHelper(plain, "0").featurize(x, to=tmp_path, progress=False)
+    for net in (built(plain, 0.5), built(built(plain, 0.5), None)):
+        store = tl.TransferLearningHelper(net, "0").featurize(x, to=tmp_path, progress=False)
+        assert (store.computed, store.reasons) == (0, ())
 
 
 def test_training_behind_the_boundary_does_not_make_a_store_stale(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import tlkit as tl
-from tlkit.inference import Featurizer, folded
+from tlkit.inference import folded
 from tlkit.layers import NORMS
 
 
@@ -26,12 +26,9 @@ def test_the_folded_network_says_the_same_and_the_original_is_left_alone(name: s
     plain = frozen_part(name)
     before = {key: value.clone() for key, value in plain.state_dict().items()}
     images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
-    featurizer = Featurizer(plain)
-    (found,) = featurizer(images)
     with torch.no_grad():
-        expected = plain(images)
+        found, expected = folded(plain)(images), plain(images)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
-    assert featurizer._fast is not plain, "the check fell back to the plain network"
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
     assert all(value.is_contiguous() for value in plain.state_dict().values())
 
@@ -56,9 +53,9 @@ def test_a_convolution_that_another_layer_reads_keeps_its_batch_normalization() 
     module[0].norm.running_mean.fill_(3)
     net = tl.Network.from_module(module, [torch.zeros(1, 3, 8, 8)]).freeze("1")
     images = torch.randn(4, 3, 8, 8)
-    (found,) = Featurizer(net.split()[0])(images)
+    plain = net.split()[0]
     with torch.no_grad():
-        torch.testing.assert_close(found, net.split()[0](images))
+        torch.testing.assert_close(folded(plain)(images), plain(images))
 
 
 def test_large_linear_layers_are_shared_and_not_copied() -> None:
@@ -67,30 +64,3 @@ def test_large_linear_layers_are_shared_and_not_copied() -> None:
         fast = folded(plain)
     assert fast.vertices["fc1"].module is plain.vertices["fc1"].module
     assert fast.vertices["block1_conv1"].module is not plain.vertices["block1_conv1"].module
-
-
-def test_a_network_whose_folded_form_differs_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = frozen_part("resnet18")
-
-    def broken(network: tl.Network) -> tl.Network:
-        wrong = folded(network)
-        with torch.no_grad():
-            wrong.vertices["conv1"].module.weight.mul_(2)
-        return wrong
-
-    monkeypatch.setattr("tlkit.inference.folded", broken)
-    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
-    with pytest.warns(UserWarning, match="differs from the plain one by .* The plain one is used"):
-        (found,) = Featurizer(plain)(images)
-    with torch.no_grad():
-        assert torch.equal(found, plain(images))
-
-
-def test_the_helper_offers_it_as_its_automatic_engine() -> None:
-    net = tl.zoo.load("resnet18", weights=None)
-    helper = tl.TransferLearningHelper(net, net.landmarks.penultimate)
-    images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    plain, fast = (helper.featurize(images, engine=engine) for engine in ("torch", "auto"))
-    torch.testing.assert_close(plain, fast, rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match=r"engine is one of 'torch' or 'auto', got 'atuo'\. Did you mean 'auto'"):
-        helper.featurize(images, engine="atuo")

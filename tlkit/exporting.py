@@ -23,7 +23,7 @@ from tlkit.copying import copied
 from tlkit.graph import Network, Vertex
 from tlkit.publishing import published
 
-__all__ = ["export_onnx"]
+__all__ = ["export_onnx", "session"]
 
 TOLERANCE = 1e-4  # of an output's largest value; other programs add in another order
 TRACED_ROWS = 2
@@ -282,7 +282,7 @@ def _sweep(path: Path, data: Path | None) -> None:
 
 
 def _check_answers(path: Path, plain: Network, net: Network) -> None:
-    run = _session(path)
+    run = session(path)
     for rows in CHECKED_ROWS:
         inputs = _random(plain, rows)
         with torch.no_grad():
@@ -293,7 +293,8 @@ def _check_answers(path: Path, plain: Network, net: Network) -> None:
             _check_answer(name, one, other, rows)
 
 
-def _session(path: Path) -> Any:
+def session(path: Path) -> Any:
+    """Return a function that runs an ONNX file: inputs by name and names of outputs to tensors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -263,15 +263,16 @@ class Network(nn.Module):
         *inputs : Tensor of shape (n, ...), one for each network input, or one mapping of input name to Tensor
             uint8 images are normalized by `preprocessing` first.
         """
-        values = self._run(self._named_inputs(inputs))
+        values = self._run(self.named_inputs(*inputs))
         answers = tuple(values[name] for name in self.outputs)
         return answers[0] if len(answers) == 1 else answers
 
     def preactivations(self, *inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each output before its last activation, by name: what the fused losses are computed from."""
-        return self._run(self._named_inputs(inputs), fused=True)
+        return self._run(self.named_inputs(*inputs), fused=True)
 
-    def _named_inputs(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
+    def named_inputs(self, *inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a batch by the names of the inputs, images normalized: what the first vertices read."""
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             named = dict(inputs[0])
         elif len(inputs) == len(self.inputs):

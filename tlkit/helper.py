@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
-from tlkit.errors import near_misses, quoted
+from tlkit.engines import Engine, is_exact
 from tlkit.features import FeatureRows, Features
 from tlkit.graph import Network
-from tlkit.inference import Featurizer
 from tlkit.layout import StoreSpec
 from tlkit.listeners import Listener
 from tlkit.store import FeatureStore
 from tlkit.training import History, as_data, fit
 
-__all__ = ["ENGINES", "TransferLearningHelper"]
+__all__ = ["TransferLearningHelper"]
 
-ENGINES = ("torch", "auto")
 DIGESTED = 1 << 18  # numbers at a time
-
-Run = Callable[[Any], dict[str, Tensor]]
 
 
 class TransferLearningHelper:
@@ -66,7 +62,7 @@ class TransferLearningHelper:
         self,
         data: Any,
         to: str | os.PathLike[str] | None = None,
-        engine: str = "torch",
+        engine: str = "auto",
         *,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 16,
@@ -82,10 +78,11 @@ class TransferLearningHelper:
         to : path, optional
             Folder of a feature store. What is there already and still right is not computed again; the store's
             `reasons` say why something was.
-        engine : {"torch", "auto"}
-            "torch" runs the frozen part as it is, so that training on features is training the whole network to the
-            last digits. "auto" runs the fastest form of it that agrees within 1e-4; Adam and batch normalization
-            behind the boundary can amplify that difference.
+        engine : {"auto", "torch", "onnxruntime"}
+            What runs the frozen part. "torch" runs it as it is, so that training on features is training the whole
+            network to the last digit. "auto" does so below 512 rows; for more it takes the fastest form that there is
+            for this machine and agrees within 1e-4 of the largest value: ONNX Runtime on a CPU, else batch
+            normalization folded and channels last. A store's records name it.
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int
@@ -93,9 +90,9 @@ class TransferLearningHelper:
         progress : bool
             Whether to show a progress bar.
         """
-        run = self._engine(engine)
         if isinstance(data, (Tensor, Mapping)):
-            named = {name: value.to(dtype) for name, value in run(data).items()}
+            named = Engine(engine, self.frozen_network, 1, dtype)(data)
+            named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
         data = as_data(data, self.network)
         if isinstance(data.labels, Mapping):
@@ -104,10 +101,11 @@ class TransferLearningHelper:
                 "fit_featurized the labels: helper.fit_featurized((helper.featurize(x), labels))."
             )
             raise TypeError(msg)
+        rows = _Rows(Engine(engine, self.frozen_network, len(data), dtype), data, batch_size, dtype)
         if to is None:
-            return self._in_memory(run, data, batch_size, dtype, progress=progress)
-        compute = partial(self._rows, run, data, batch_size=batch_size, dtype=dtype)
-        return FeatureStore.fill(to, self._spec(data, dtype), compute, progress=progress)
+            return self._in_memory(rows, progress=progress)
+        spec = self._spec(data, dtype, exact=is_exact(engine, len(data)))
+        return FeatureStore.fill(to, spec, rows, progress=progress)
 
     def fit_featurized(
         self,
@@ -134,42 +132,24 @@ class TransferLearningHelper:
 
     # -- featurizing --------------------------------------------------------------------------------------------
 
-    def _engine(self, engine: str) -> Run:
-        """Return a function from a batch to the boundary tensors by name."""
-        if engine not in ENGINES:
-            msg = f"engine is one of {quoted(ENGINES, 'or')}, got {engine!r}.{near_misses(engine, ENGINES)}"
-            raise ValueError(msg)
-        network = Featurizer(self.frozen_network) if engine == "auto" else self.frozen_network
-
-        @torch.no_grad()
-        def run(x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-            answers = network(self._moved(x))
-            answers = (answers,) if isinstance(answers, Tensor) else answers
-            return dict(zip(self.unfrozen_network.inputs, answers, strict=True))
-
-        return run
-
-    def _rows(self, run: Run, data: Any, rows: range, *, batch_size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-        parts = [run(x) for x, _ in data.batches(batch_size, torch.tensor(rows))]
-        return {name: torch.cat([part[name].to(dtype).cpu() for part in parts]) for name in parts[0]}
-
     def _moved(self, x: Any) -> Any:
         where = next(self.network.parameters()).device
         return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
 
-    def _in_memory(self, run: Run, data: Any, batch_size: int, dtype: torch.dtype, *, progress: bool) -> Features:
+    def _in_memory(self, compute: _Rows, *, progress: bool) -> Features:
         from tqdm.auto import tqdm
 
-        starts = tqdm(range(0, len(data), batch_size), "featurize", unit="batch", disable=not progress, leave=False)
+        data, step = compute.data, compute.batch_size
+        starts = tqdm(range(0, len(data), step), "featurize", unit="batch", disable=not progress, leave=False)
         shapes = self.unfrozen_network.input_shapes
-        tensors = {name: torch.empty(len(data), *shape, dtype=dtype) for name, shape in shapes.items()}
+        tensors = {name: torch.empty(len(data), *shape, dtype=compute.dtype) for name, shape in shapes.items()}
         for start in starts:
-            rows = range(start, min(start + batch_size, len(data)))
-            for name, value in self._rows(run, data, rows, batch_size=batch_size, dtype=dtype).items():
+            rows = range(start, min(start + step, len(data)))
+            for name, value in compute(rows).items():
                 tensors[name][start : rows.stop] = value
         return Features(tensors, data.labels, _classes(data))
 
-    def _spec(self, data: Any, dtype: torch.dtype) -> StoreSpec:
+    def _spec(self, data: Any, dtype: torch.dtype, *, exact: bool) -> StoreSpec:
         preprocessing = getattr(self.network, "preprocessing", None)
         key = {
             "boundary": list(self.unfrozen_network.inputs),
@@ -177,15 +157,41 @@ class TransferLearningHelper:
             "weights": {name: _digest(value) for name, value in self.frozen_network.state_dict().items()},
             "preprocessing": preprocessing.to_dict() if preprocessing else {},
             "pixels": asdict(data.geometry) if hasattr(data, "geometry") else {},
+            "precision": "exact" if exact else "within 1e-4",
         }
         shapes = self.unfrozen_network.input_shapes
         return StoreSpec(key, shapes, dtype, _classes(data), data.labels, _fingerprints(data))
 
 
+class _Rows:
+    """Computes the boundary tensors of some rows of a data set, by name: what a store is filled with."""
+
+    def __init__(self, engine: Engine, data: Any, batch_size: int, dtype: torch.dtype) -> None:
+        self.run, self.data, self.batch_size, self.dtype = engine, data, batch_size, dtype
+
+    @property
+    def engine(self) -> str:
+        """What computed them, for the record."""
+        return self.run.name
+
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        parts = [self.run(x) for x, _ in self.data.batches(self.batch_size, torch.tensor(rows))]
+        return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
+
+
 def _described(vertex: Any) -> dict[str, Any]:
     module = vertex.module
-    text = module.code.strip() if isinstance(module, fx.GraphModule) else repr(module)
+    text = module.code.strip() if isinstance(module, fx.GraphModule) else _parts(module)
     return {"reads": list(vertex.inputs), "computes": text}
+
+
+def _parts(module: nn.Module) -> str:
+    """Write down what a module is made of; dropout is left out, it never acts in a frozen vertex."""
+    return "\n".join(
+        f"{name}: {type(part).__name__}({part.extra_repr()})"
+        for name, part in module.named_modules()
+        if not isinstance(part, _DropoutNd)
+    )
 
 
 def _digest(value: Tensor) -> str:

@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tlkit.graph import Network, Vertex
 from tlkit.layers import NORMS, Layer
 
-__all__ = ["Featurizer"]
+__all__ = ["folded"]
 
-TOLERANCE = 1e-4  # of the largest value; folding changes the order of additions
-CHECKED_ROWS = 4
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-class Featurizer:
-    """Runs a frozen network fast, and says the same as the network itself.
-
-    Batch normalization of a frozen network is a fixed scaling, so it is folded into the convolution before it; images
-    are laid out with their channels last, as CPUs and GPUs like them. The first batch is compared with the plain
-    network: where they differ by more than rounding, the plain network is used, with a warning.
-
-    Parameters
-    ----------
-    network : Network
-        A wholly frozen network; it is left alone.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self.plain = network
-        self._fast: Network | None = None
-
-    @torch.no_grad()
-    def __call__(self, x: Tensor | dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Return the boundary tensors of a batch."""
-        if self._fast is None:
-            self._fast = self._checked(folded(self.plain), x)
-        return _contiguous(self._fast(x))
-
-    def _checked(self, fast: Network, x: Tensor | dict[str, Tensor]) -> Network:
-        few = {name: value[:CHECKED_ROWS] for name, value in x.items()} if isinstance(x, dict) else x[:CHECKED_ROWS]
-        for expected, found in zip(_contiguous(self.plain(few)), _contiguous(fast(few)), strict=True):
-            if not torch.allclose(found, expected, rtol=0, atol=TOLERANCE * max(1.0, float(expected.abs().max()))):
-                difference = float((found - expected).abs().max())
-                msg = (
-                    f"The folded network differs from the plain one by {difference:.1e}, more than rounding explains. "
-                    "The plain one is used; it is slower."
-                )
-                warnings.warn(msg, stacklevel=4)
-                return self.plain
-        return fast
 
 
 def folded(network: Network) -> Network:
@@ -117,8 +76,3 @@ def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Module:
     if isinstance(fused, Layer):
         fused.norm = None
     return fused
-
-
-def _contiguous(answers: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    answers = answers if isinstance(answers, tuple) else (answers,)
-    return tuple(value.contiguous() for value in answers)

@@ -151,6 +151,7 @@ def write_shard(
     labels: Sequence[int],
     images: Sequence[Mapping[str, Any]],
     seconds: float,
+    engine: str = "",
 ) -> None:
     """Publish the tensors, then the record that vouches for them."""
     rows = torch.arange(shard.start, shard.stop)
@@ -165,6 +166,7 @@ def write_shard(
         "crc32": f"{zlib.crc32(data):08x}",
         "sha256": hashlib.sha256(data).hexdigest(),
         "seconds": round(seconds, 3),
+        "engine": engine,
         "labels": list(labels),
         "images": list(images),
     }

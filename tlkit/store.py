@@ -103,7 +103,7 @@ class FeatureStore(FeatureRows):
         compute : callable
             Takes the row numbers of a shard (a `range`) and returns the boundary tensors of these rows by name, each
             of shape (rows, ...). Equal row numbers should give equal numbers: cut batches inside a shard the same
-            way each time.
+            way each time. What its attribute `engine` says, if it has one, goes into the shard's record.
         progress : bool
             Whether to show a progress bar.
 
@@ -253,8 +253,9 @@ def fill_shard(path: str | os.PathLike[str], spec: StoreSpec, number: int, compu
     tensors = _checked(compute(shard.rows), spec, shard.rows)
     seconds = time.perf_counter() - start
     labels, images = spec.rows_of(shard.rows)
+    engine = getattr(compute, "engine", "")
     with explain_failed_writes(folder):
-        write_shard(folder, shard, tensors, labels=labels, images=images, seconds=seconds)
+        write_shard(folder, shard, tensors, labels=labels, images=images, seconds=seconds, engine=engine)
     return True
 
 

@@ -1,0 +1,182 @@
+"""Engines: forms of a frozen network that run faster and say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlkit.errors import near_misses, quoted
+from tlkit.graph import Network
+from tlkit.inference import folded
+
+__all__ = ["ENGINES", "Engine", "is_exact"]
+
+ENGINES = ("auto", "torch", "onnxruntime")
+MANY_ROWS = 512  # from here on, a faster form gains more time than making it takes
+LARGEST_EXPORT = 300_000_000  # bytes of weights; ONNX Runtime holds them a second time, and a third while it starts
+TOLERANCE = 1e-4  # of the largest value: fast forms add in another order
+HALF_TOLERANCE = 2e-2  # where the features are stored as 16-bit numbers anyway
+CHECKED_ROWS = 4
+HALVES = (torch.float16, torch.bfloat16)
+
+Run = Callable[[Any], tuple[Tensor, ...]]
+Make = Callable[[Network, Any, torch.dtype], Run]  # from a network, its first rows and the answers' dtype
+
+
+def is_exact(engine: str, rows: int) -> bool:
+    """Say whether an engine gives the network's own answers, to the last digit.
+
+    Raises
+    ------
+    ValueError
+        For an unknown engine.
+    """
+    if engine not in ENGINES:
+        msg = f"engine is one of {quoted(ENGINES, 'or')}, got {engine!r}.{near_misses(engine, ENGINES)}"
+        raise ValueError(msg)
+    return engine == "torch" or (engine == "auto" and rows < MANY_ROWS)
+
+
+class Engine:
+    """Runs a frozen network in the fastest form that says the same.
+
+    The first batch runs through the plain network too. A form that cannot be made, or whose answers differ by more
+    than rounding, is left with a warning that says so, and the next one is tried; the last is the network itself.
+
+    Parameters
+    ----------
+    engine : {"auto", "torch", "onnxruntime"}
+        "torch" is the network itself. "onnxruntime" is ONNX Runtime on a CPU. "auto" is the network itself for a few
+        rows, because the other forms take seconds to make; for many it is ONNX Runtime where it is installed and the
+        network runs on a CPU, else the network with batch normalization folded and channels last.
+    network : Network
+        A wholly frozen network; it is left alone.
+    rows : int
+        How many rows will run through it.
+    dtype : torch.dtype
+        How the answers will be kept; on a GPU, 16-bit answers are computed in 16 bits.
+
+    Attributes
+    ----------
+    name : str
+        The form that runs, with the version of its library; known after the first batch.
+    """
+
+    def __init__(self, engine: str, network: Network, rows: int, dtype: torch.dtype = torch.float32) -> None:
+        self.network = network
+        self.dtype = dtype
+        self.name = f"torch {torch.__version__}"
+        self._run: Run | None = self._plain if is_exact(engine, rows) else None
+        self._forms = _forms(engine, network)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the network's answers for a batch, by name."""
+        x = _moved(x, _device(self.network))
+        if self._run is None:
+            self._run = self._first_that_agrees(x)
+        return dict(zip(self.network.outputs, self._run(x), strict=True))
+
+    def _plain(self, x: Any) -> tuple[Tensor, ...]:
+        return _contiguous(self.network(x))
+
+    def _first_that_agrees(self, x: Any) -> Run:
+        few = {name: value[:CHECKED_ROWS] for name, value in x.items()} if isinstance(x, dict) else x[:CHECKED_ROWS]
+        expected = self._plain(few)
+        for name, make in self._forms.items():
+            try:
+                run = make(self.network, few, self.dtype)
+                found = run(few)
+            except (ImportError, ValueError, RuntimeError) as error:
+                warnings.warn(f"{name} cannot run this network, so it runs slower: {error}", stacklevel=5)
+                continue
+            difference = max(map(_difference, expected, found))
+            if difference <= self._tolerance():
+                self.name = name
+                return run
+            msg = f"{name} differs by {difference:.1e} of the largest value, more than rounding, and is not used."
+            warnings.warn(msg, stacklevel=5)
+        return self._plain
+
+    def _tolerance(self) -> float:
+        half = self.dtype in HALVES and _device(self.network).type == "cuda"
+        return HALF_TOLERANCE if half else TOLERANCE
+
+
+def _forms(engine: str, network: Network) -> dict[str, Make]:
+    """Return the faster forms by name, the fastest first."""
+    forms: dict[str, Make] = {}
+    device = _device(network).type
+    size = sum(value.numel() * value.element_size() for value in network.parameters())
+    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+    if engine == "onnxruntime" or (engine == "auto" and device == "cpu" and installed and size <= LARGEST_EXPORT):
+        forms[f"onnxruntime {_version('onnxruntime')}"] = _onnxruntime
+    if engine == "auto":
+        forms[f"torch {torch.__version__}, folded"] = _folded
+    return forms
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return "(not installed)"
+
+
+def _folded(network: Network, few: Any, dtype: torch.dtype) -> Run:
+    fast = folded(network)
+    half = dtype in HALVES and _device(network).type == "cuda"
+
+    def run(x: Any) -> tuple[Tensor, ...]:
+        with torch.autocast("cuda", dtype if half else torch.float16, enabled=half):
+            return _contiguous(fast(x))
+
+    return run
+
+
+def _onnxruntime(network: Network, few: Any, dtype: torch.dtype) -> Run:
+    from tlkit.exporting import export_onnx, session
+
+    shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
+    resized = Network(network.vertices, shapes, network.outputs)  # the pictures may have another size than the weights'
+    with tempfile.TemporaryDirectory() as folder:
+        answers = session(export_onnx(resized, Path(folder) / "frozen.onnx"))
+
+    def run(x: Any) -> tuple[Tensor, ...]:
+        return tuple(answers(network.named_inputs(x), network.outputs))
+
+    return run
+
+
+def _device(network: Network) -> torch.device:
+    return next(itertools.chain(network.parameters(), network.buffers()), torch.empty(0)).device
+
+
+def _moved(x: Any, where: torch.device) -> Any:
+    if isinstance(x, Mapping):
+        return {name: _moved(value, where) for name, value in x.items()}
+    if where.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(where, non_blocking=True)  # the CPU goes on decoding meanwhile
+    return x.to(where)
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    """Return the largest difference, as a share of the largest value."""
+    if expected.shape != found.shape:
+        return float("inf")
+    difference = (found.float() - expected.float()).abs().max()
+    return float(difference.nan_to_num(float("inf"))) / max(1.0, float(expected.abs().max()))
+
+
+def _contiguous(answers: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    answers = answers if isinstance(answers, tuple) else (answers,)
+    return tuple(value.contiguous() for value in answers)
