@@ -14,15 +14,18 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from tlkit.engines import Engine, is_exact
+from tlkit.errors import near_misses, quoted
 from tlkit.features import FeatureRows, Features
 from tlkit.graph import Network
 from tlkit.layout import StoreSpec
 from tlkit.listeners import Listener
+from tlkit.solving import solve
 from tlkit.store import FeatureStore
 from tlkit.training import History, as_data, fit
 
 __all__ = ["TransferLearningHelper"]
 
+SOLVERS = ("updater", "lbfgs")
 DIGESTED = 1 << 18  # numbers at a time
 
 
@@ -115,13 +118,39 @@ class TransferLearningHelper:
         shuffle: bool = True,
         max_iterations: int | None = None,
         listeners: Sequence[Listener] = (),
+        solver: str = "updater",
         *,
         progress: bool = True,
     ) -> History:
-        """Train the unfrozen part of the network on featurized data; the arguments are those of `tl.fit`."""
-        history = fit(
-            self.unfrozen_network, features, epochs, batch_size, shuffle, max_iterations, listeners, progress=progress
-        )
+        """Train the unfrozen part of the network on featurized data.
+
+        Parameters
+        ----------
+        features : Features, FeatureStore or (x, y)
+            What `featurize` returned.
+        epochs, batch_size, shuffle, max_iterations, listeners, progress
+            As those of `tl.fit`.
+        solver : {"updater", "lbfgs"}
+            "updater" trains batch by batch, as `tl.fit` does. "lbfgs" finds the best weights of a single `tl.Output`
+            layer with all rows at once, in a second or so, see `tlkit.solving.solve`; of the other arguments it takes
+            `max_iterations`.
+
+        Raises
+        ------
+        ValueError
+            When the solver is unknown or cannot train this part, or the features are those of another boundary.
+        """
+        if solver not in SOLVERS:
+            msg = f"solver is {quoted(SOLVERS, 'or')}, got {solver!r}.{near_misses(solver, SOLVERS)}"
+            raise ValueError(msg)
+        net = self.unfrozen_network
+        if solver == "lbfgs":
+            if listeners:
+                msg = "solver='lbfgs' has no epochs to tell listeners of. Evaluate afterwards, or use solver='updater'."
+                raise ValueError(msg)
+            history = solve(net, features, max_iterations)
+        else:
+            history = fit(net, features, epochs, batch_size, shuffle, max_iterations, listeners, progress=progress)
         self.network.classes = self.network.classes or self.unfrozen_network.classes
         return history
 

@@ -132,7 +132,7 @@ def fit(
     """
     data = as_data(data, net)
     _check_trainable(net)
-    _check_labels(net, data.labels)
+    check_labels(net, data.labels)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
         if value is not None and value < 1:
             msg = f"{name} must be at least 1, got {value}."
@@ -283,7 +283,7 @@ def _check_trainable(net: Network) -> None:
             raise ValueError(msg)
 
 
-def _check_labels(net: Network, labels: Any) -> None:
+def check_labels(net: Network, labels: Any) -> None:
     if isinstance(labels, Mapping) and set(labels) != set(net.outputs):
         msg = f"The network answers with {quoted(net.outputs)}, the labels are for {quoted(labels)}."
         raise ValueError(msg)
