@@ -1,0 +1,186 @@
+"""``python -m tlkit featurize``: pictures in, a feature store out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlkit import images, zoo
+from tlkit.commands.info import finished_record
+from tlkit.commands.output import complain, few, progress_bar, say, say_facts
+from tlkit.differences import number_ranges
+from tlkit.engines import Engine, is_exact
+from tlkit.graph import Network
+from tlkit.helper import TransferLearningHelper, _Rows
+from tlkit.images import ImageSet
+from tlkit.layout import Layout, StoreSpec
+from tlkit.memory import counted, readable_size
+from tlkit.sources import class_files, class_folder
+from tlkit.store import Compute, StoreError, Work, fill_shard, prepare
+from tlkit.training import device
+
+__all__ = ["run"]
+
+
+def run(options: Namespace) -> int:
+    """Featurize a folder of pictures, or a part of it, and say what was done and what is left."""
+    store = options.out.expanduser()
+    where = device(options.device)
+    root = class_folder(options.folder)
+    class_files(root)  # a class without pictures is found here, before weights are downloaded
+    _keep_apart(store, [root, Path(options.folder).expanduser()])
+    helper = TransferLearningHelper(*_network(options, where))
+    pictures = images.load(
+        root, split=None, size=helper.network.preprocessing, on_bad=options.on_bad, cache_megabytes=0
+    )
+    for path, reason in pictures.skipped:
+        complain(f"Left out: {path}: {reason}")
+    data = _Watched(pictures)
+    spec, compute = _recipe(helper, data, options)
+    _say_what_comes(options, store, spec, helper, where)
+    work = prepare(store, spec)
+    mine = _say_what_is_to_do(options, spec, work)
+    start = time.perf_counter()
+    computed = _fill(store, spec, compute, mine, data)
+    if computed:
+        rows, seconds = sum(len(spec.layout.shards[number].rows) for number in computed), time.perf_counter() - start
+        speed = f"{rows / seconds:,.1f} a second, by {getattr(compute, 'engine', options.engine)}"
+        say(f"Computed {counted(len(computed), 'shard')}, {counted(rows, 'picture')}, in {seconds:,.1f} s: {speed}.")
+    _say_what_is_left(store, spec.layout)
+    return 0
+
+
+# -- making ready ---------------------------------------------------------------------------------------------------
+
+
+def _keep_apart(store: Path, sources: Sequence[Path]) -> None:
+    """Refuse a store among the pictures: its folder would be a class when the command is run again."""
+    for source in sources:
+        if source.is_dir() and store.resolve().is_relative_to(source.resolve()):
+            msg = (
+                f"The store '{store}' would lie among the pictures in '{source}', and be a class. Choose another --out."
+            )
+            raise ValueError(msg)
+
+
+def _network(options: Namespace, where: torch.device) -> tuple[Any, ...]:
+    """Return the network, and its boundary."""
+    name = options.backbone or zoo.DEFAULT
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # every job of an array, and every later run, shall have the same random weights
+        net = zoo.load(name, None if options.weights == "none" else options.weights)
+    return net.to(where), *(options.boundary or [net.landmarks.penultimate])
+
+
+def _recipe(helper: TransferLearningHelper, data: Any, options: Namespace) -> tuple[StoreSpec, Compute]:
+    """Return what the store shall hold, and what computes it."""
+    dtype, exact = getattr(torch, options.dtype), is_exact(options.engine, len(data))
+    engine = Engine(options.engine, helper.frozen_network, len(data), dtype)
+    return helper._spec(data, dtype, exact=exact), _Rows(engine, data, options.batch_size, dtype)
+
+
+class _Watched:
+    """A set of pictures that tells how many of them were read."""
+
+    def __init__(self, pictures: ImageSet) -> None:
+        self._pictures = pictures
+        self.advance: Callable[[int], Any] = lambda count: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pictures, name)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, labels in self._pictures.batches(batch_size, order):
+            yield x, labels
+            self.advance(len(labels))
+
+
+# -- working --------------------------------------------------------------------------------------------------------
+
+
+def _fill(store: Path, spec: StoreSpec, compute: Compute, numbers: Sequence[int], data: _Watched) -> list[int]:
+    """Compute shards, and return the numbers of those that no other process had made in the meantime."""
+    computed = []
+    sizes = {number: len(spec.layout.shards[number].rows) for number in numbers}
+    if numbers:
+        with progress_bar(sum(sizes.values()), text=f"Featurize into {store.name}", unit="pictures") as bar:
+            data.advance = bar.update
+            for number in numbers:
+                if fill_shard(store, spec, number, compute):
+                    computed.append(number)
+                else:
+                    bar.update(sizes[number])
+    if Layout.read(store) != spec.layout:
+        msg = (
+            f"Another process writes other features into '{store}'. "
+            "Wait for it to end and run this again, or give each its own folder."
+        )
+        raise StoreError(msg)
+    return computed
+
+
+# -- saying ---------------------------------------------------------------------------------------------------------
+
+
+def _say_what_comes(
+    options: Namespace, store: Path, spec: StoreSpec, helper: TransferLearningHelper, where: torch.device
+) -> None:
+    counts = torch.bincount(spec.labels, minlength=len(spec.classes)).tolist()
+    per_class = few(f"{name} {count:,}" for name, count in zip(spec.classes, counts, strict=True))
+    shapes = ", ".join(f"{name} ({' x '.join(map(str, shape))})" for name, shape in spec.shapes.items())
+    boundary = " and ".join(f"'{name}'" for name in spec.shapes)
+    shards = counted(len(spec.layout.shards), "shard")
+    say_facts(
+        {
+            "pictures": f"{len(spec):,} in {counted(len(spec.classes), 'class', 'classes')}: {per_class}",
+            "network": f"{options.backbone or zoo.DEFAULT} up to {boundary}, weights: {options.weights}, on {where}, "
+            f"{_size(helper.frozen_network)} of weights",
+            "features": f"{shapes}, {spec.dtype}: {readable_size(spec.row_bytes)} a picture",
+            "store": f"{store}: {readable_size(spec.nbytes)} in {shards}; the disk has {_free(store)} free",
+        }
+    )
+
+
+def _size(network: Network) -> str:
+    return readable_size(sum(value.numel() * value.element_size() for value in network.state_dict().values()))
+
+
+def _free(folder: Path) -> str:
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return readable_size(shutil.disk_usage(existing).free)
+
+
+def _say_what_is_to_do(options: Namespace, spec: StoreSpec, work: Work) -> list[int]:
+    """Say how far the store is and why, and return the numbers of the shards to compute now."""
+    part, parts = options.shards
+    mine = [number for number in work.shards if number % parts == part - 1]
+    share = f"{len(work.shards)} of {counted(len(spec.layout.shards), 'shard')}"
+    lines = [share if work.shards else "nothing: every shard is there, and right"]
+    lines += [f"because {reason}" for reason in work.reasons]
+    if parts > 1 and work.shards:
+        lines.append(f"this is part {part}/{parts}: {_numbered(mine) if mine else 'nothing of them'}")
+    say_facts({"to do": lines})
+    return mine
+
+
+def _say_what_is_left(store: Path, layout: Layout) -> None:
+    left = [shard.number for shard in layout.shards if finished_record(store, shard) is None]
+    if left:
+        total = counted(len(layout.shards), "shard")
+        say(f"Left: {len(left)} of {total} ({_numbered(left)}). Run the other parts, or all of it without --shards.")
+    else:
+        say(f"The store in '{store}' is complete: {counted(layout.rows, 'row')}.")
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    return f"shard{'s' * (len(numbers) > 1)} {number_ranges(numbers)}"
