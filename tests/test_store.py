@@ -141,6 +141,29 @@ def test_batches_follow_the_order_in_memory_and_from_files(kept_and_mapped, orde
             assert torch.equal(y, store.labels[chosen])
 
 
+@pytest.mark.parametrize("block", [1, 300, 10**9])
+def test_a_shuffled_order_is_every_row_once_from_memory_and_by_blocks_of_shards(kept_and_mapped, block, monkeypatch):
+    monkeypatch.setattr(store_module, "BLOCK_BYTES", block)
+    everything = values(range(ROWS))
+    for store in kept_and_mapped:
+        orders = [store.shuffled(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+        assert torch.equal(orders[0], orders[1])
+        assert not torch.equal(orders[0], orders[2])
+        assert sorted(orders[0].tolist()) == list(range(ROWS))
+        rows = torch.cat([x for x, _ in store.batches(7, orders[0])])
+        assert torch.equal(rows, everything[orders[0]])
+
+
+def test_a_block_reads_few_shards_and_mixes_them(kept_and_mapped, monkeypatch):
+    _, mapped = kept_and_mapped
+    monkeypatch.setattr(store_module, "BLOCK_BYTES", 2 * mapped.nbytes // SHARDS)
+    order = mapped.shuffled(torch.Generator().manual_seed(3))
+    per_shard = mapped._layout.rows_per_shard
+    first = order[: 2 * per_shard - per_shard // 2] // per_shard
+    assert 1 <= len(first.unique()) <= 2 + (ROWS % per_shard > 0)
+    assert not torch.equal(first, first.sort().values)
+
+
 def test_several_boundaries_come_from_files_too(tmp_path, monkeypatch):
     shapes = {"add": (2, 3), "pool": ()}
     fill(tmp_path, make_spec(shapes=shapes), Compute(shapes))
@@ -313,6 +336,7 @@ def test_verify_reads_what_crc32_cannot_tell(tmp_path):
 
 def test_a_store_replaced_while_open_is_never_mixed_with_the_new_one(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "available_memory", lambda: 0)
+    monkeypatch.setattr(store_module, "BLOCK_BYTES", 100)
     fill(tmp_path)
     store = FeatureStore(tmp_path)
     next(store.batches(4))

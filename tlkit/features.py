@@ -92,6 +92,10 @@ class FeatureRows:
             x = self._take(chosen)
             yield (x if len(x) > 1 else x[self.names[0]]), self.labels.index_select(0, chosen)
 
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Return all row numbers in a random order, one that is quick to read."""
+        return torch.randperm(len(self), generator=generator)
+
     def _take(self, rows: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
 

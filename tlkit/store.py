@@ -39,6 +39,7 @@ __all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "pre
 
 Compute = Callable[[range], Mapping[str, Tensor]]
 ROUNDS = 3
+BLOCK_BYTES = 128 * 1000**2  # of features that are read from the files and shuffled together
 MAPPED_SHARDS = 1024
 
 
@@ -183,9 +184,29 @@ class FeatureStore(FeatureRows):
                 tensor[shard.start : shard.stop] = content[name]
         return Features(tensors, self.labels, self.classes)
 
-    def _take(self, rows: Tensor) -> dict[str, Tensor]:
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Return all row numbers in a random order; of a store larger than memory, one that reads whole shards.
+
+        The shards are shuffled, and then the rows within blocks of shards, as large as memory comfortably takes.
+        """
         if self.in_memory:
-            return self._features._take(rows)
+            return super().shuffled(generator)
+        shards = self._layout.shards
+        per_block = max(2, BLOCK_BYTES // max(1, self.nbytes // len(shards)))
+        blocks = torch.randperm(len(shards), generator=generator).split(per_block)
+        rows = [torch.cat([torch.arange(shards[k].start, shards[k].stop) for k in block.tolist()]) for block in blocks]
+        return torch.cat([block[torch.randperm(len(block), generator=generator)] for block in rows])
+
+    def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
+        if self.in_memory:
+            yield from self._features._batches(batch_size, rows)
+            return
+        at_once = max(1, BLOCK_BYTES // (self.nbytes // len(self) * batch_size)) * batch_size
+        for block in rows.split(at_once):
+            features = Features(self._take(block), self.labels.index_select(0, block), self.classes)
+            yield from features._batches(batch_size, torch.arange(len(block)))
+
+    def _take(self, rows: Tensor) -> dict[str, Tensor]:
         numbers, position = torch.sort(rows // self._layout.rows_per_shard, stable=True)
         found = {name: torch.empty(len(rows), *shape, dtype=self.dtype) for name, shape in self.shapes.items()}
         numbers, counts = numbers.unique_consecutive(return_counts=True)

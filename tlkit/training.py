@@ -335,7 +335,11 @@ def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[
     order = None
     if shuffle:
         seed = int(torch.randint(2**31, (1,))) if net.seed is None else net.seed
-        order = torch.randperm(len(data), generator=generator_for(seed, f"epoch {net.epochs_seen}"))
+        generator = generator_for(seed, f"epoch {net.epochs_seen}")
+        # a store that is larger than memory knows an order that it can read quickly
+        order = (
+            data.shuffled(generator) if hasattr(data, "shuffled") else torch.randperm(len(data), generator=generator)
+        )
     net.epochs_seen += 1
     return data.batches(batch_size, order)
 
