@@ -664,3 +664,12 @@ def test_a_gpu_is_named(healthy, capsys, monkeypatch):
     assert "GPU Fast One, 24.0 GB" in said
     assert "The GPU Fast One (24.0 GB) is used where DEVICE is 'auto'." in said
     assert Finding(True, "x") == Finding(True, "x", needed=False)
+
+
+def test_packages_for_a_faster_engine_are_named(healthy, monkeypatch):
+    monkeypatch.setattr(machine, "_version", lambda package: "1.0")
+    assert any("can use ONNX Runtime 1.0" in text for text in sentences(doctor.examine(), works=True))
+    monkeypatch.setattr(machine, "_version", lambda package: None if package.startswith("onnx") else "1.0")
+    found = doctor.examine()
+    assert found["ok"], "the notebooks do without it"
+    assert any(text.endswith("pip install onnx onnxruntime onnxscript") for text in sentences(found, works=False))
