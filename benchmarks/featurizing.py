@@ -107,7 +107,7 @@ def main() -> None:
     )
     if len(shape) == 1 and (run := img2vec(module, shape[0], paths)):
         rows["img2vec, batches of 16"] = milliseconds(run, len(paths))
-    engine = Engine("auto", front, len(photos))
+    engine = Engine("auto", front, len(photos), BATCH)
     pixels = photos[:BATCH].pixels()
     engine(pixels)
     rows["bare engine, pixels in memory"] = milliseconds(lambda: [engine(pixels) for _ in range(20)], 20 * BATCH)

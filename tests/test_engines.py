@@ -71,7 +71,8 @@ def test_many_rows_run_through_onnxruntime_and_say_the_same(plain, engine):
     found, expected = only(runs(pictures())), answer(plain, pictures())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
     assert runs.name.startswith("onnxruntime 1.")
-    assert len(only(runs(pictures(1)))) == 1, "any number of rows"
+    for rows in (1, 4, 13):  # any number of rows, also larger ones than the first batch
+        torch.testing.assert_close(only(runs(pictures(rows))), answer(plain, pictures(rows)), rtol=0, atol=1e-3)
 
 
 def test_without_onnxruntime_many_rows_run_through_the_folded_network(plain, monkeypatch):
@@ -98,11 +99,11 @@ def test_a_wrong_name_is_an_error_before_anything_runs(plain):
 # -- what does not agree --------------------------------------------------------------------------------------------
 
 
-def doubled(network, few, dtype):
-    return lambda x: tuple(2 * value for value in engines._contiguous(network(x)))
+def doubled(engine, few):
+    return lambda x: tuple(2 * value for value in engines._contiguous(engine.network(x)))
 
 
-def impossible(network, few, dtype):
+def impossible(engine, few):
     msg = "it is closed today"
     raise RuntimeError(msg)
 
@@ -124,7 +125,7 @@ def test_a_form_that_fails_or_differs_is_left_with_a_warning(plain, monkeypatch,
 
 
 def test_answers_that_are_not_numbers_never_agree(plain, monkeypatch):
-    broken = {"broken": lambda network, few, dtype: lambda x: (answer(network, x) * float("nan"),)}
+    broken = {"broken": lambda engine, few: lambda x: (answer(engine.network, x) * float("nan"),)}
     monkeypatch.setattr(engines, "_forms", lambda *_: broken)
     with pytest.warns(UserWarning, match="broken differs by inf"):
         Engine("auto", plain, MANY_ROWS)(pictures())
@@ -194,13 +195,27 @@ def test_a_store_names_what_computed_it_and_exact_features_are_other_features(tm
     torch.testing.assert_close(before, exact.load().tensors["0"])
 
 
+def test_an_engine_is_made_once_for_a_helper_until_the_frozen_weights_change(monkeypatch):
+    made = []
+    monkeypatch.setattr("tlkit.helper.Engine", lambda *args: made.append(args) or Engine(*args))
+    helper = tl.TransferLearningHelper(chain(4, 8, 3), "0")
+    x = torch.randn(5, 4)
+    first = helper.featurize(x)
+    helper.featurize(x)
+    assert len(made) == 1
+    with torch.no_grad():
+        helper.network.vertices["0"].module.weight.mul_(2)
+    assert not torch.equal(helper.featurize(x), first)
+    assert len(made) == 2
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_on_a_gpu_the_folded_network_says_the_same_within_what_is_stored(plain, dtype):
     import copy
 
     moved = copy.deepcopy(plain).to("cuda")
-    runs = Engine("auto", moved, MANY_ROWS, dtype)
+    runs = Engine("auto", moved, MANY_ROWS, dtype=dtype)
     found, expected = only(runs(pictures())), answer(moved, pictures().cuda())
     share = 1e-4 if dtype == torch.float32 else 2e-2
     assert found.is_cuda

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ CHECKED_ROWS = 4
 HALVES = (torch.float16, torch.bfloat16)
 
 Run = Callable[[Any], tuple[Tensor, ...]]
-Make = Callable[[Network, Any, torch.dtype], Run]  # from a network, its first rows and the answers' dtype
+Make = Callable[["Engine", Any], Run]  # from an engine and its first rows
 
 
 def is_exact(engine: str, rows: int) -> bool:
@@ -62,7 +60,9 @@ class Engine:
     network : Network
         A wholly frozen network; it is left alone.
     rows : int
-        How many rows will run through it.
+        How many rows will run through it in all.
+    batch_size : int
+        How many will run together.
     dtype : torch.dtype
         How the answers will be kept; on a GPU, 16-bit answers are computed in 16 bits.
 
@@ -72,8 +72,11 @@ class Engine:
         The form that runs, with the version of its library; known after the first batch.
     """
 
-    def __init__(self, engine: str, network: Network, rows: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, engine: str, network: Network, rows: int, batch_size: int = 16, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.network = network
+        self.batch_size = batch_size
         self.dtype = dtype
         self.name = f"torch {torch.__version__}"
         self._run: Run | None = self._plain if is_exact(engine, rows) else None
@@ -95,7 +98,7 @@ class Engine:
         expected = self._plain(few)
         for name, make in self._forms.items():
             try:
-                run = make(self.network, few, self.dtype)
+                run = make(self, few)
                 found = run(few)
             except (ImportError, ValueError, RuntimeError) as error:
                 warnings.warn(f"{name} cannot run this network, so it runs slower: {error}", stacklevel=5)
@@ -132,29 +135,26 @@ def _version(package: str) -> str:
     return "(not installed)"
 
 
-def _folded(network: Network, few: Any, dtype: torch.dtype) -> Run:
-    fast = folded(network)
-    half = dtype in HALVES and _device(network).type == "cuda"
+def _folded(engine: Engine, few: Any) -> Run:
+    fast = folded(engine.network)
+    half = engine.dtype in HALVES and _device(fast).type == "cuda"
 
     def run(x: Any) -> tuple[Tensor, ...]:
-        with torch.autocast("cuda", dtype if half else torch.float16, enabled=half):
+        with torch.autocast("cuda", engine.dtype if half else torch.float16, enabled=half):
             return _contiguous(fast(x))
 
     return run
 
 
-def _onnxruntime(network: Network, few: Any, dtype: torch.dtype) -> Run:
-    from tlkit.exporting import export_onnx, session
+def _onnxruntime(engine: Engine, few: Any) -> Run:
+    from tlkit.exporting import onnxruntime_run
 
+    network = engine.network
     shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
-    resized = Network(network.vertices, shapes, network.outputs)  # the pictures may have another size than the weights'
-    with tempfile.TemporaryDirectory() as folder:
-        answers = session(export_onnx(resized, Path(folder) / "frozen.onnx"))
-
-    def run(x: Any) -> tuple[Tensor, ...]:
-        return tuple(answers(network.named_inputs(x), network.outputs))
-
-    return run
+    # folding leaves less to convert; the pictures may have another size than the network's usual one
+    fast = Network(folded(network).vertices, shapes, network.outputs)
+    answers = onnxruntime_run(fast, engine.batch_size)
+    return lambda x: answers(network.named_inputs(x))
 
 
 def _device(network: Network) -> torch.device:

@@ -9,9 +9,10 @@ import keyword
 import logging
 import os
 import re
+import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tlkit.copying import copied
 from tlkit.graph import Network, Vertex
 from tlkit.publishing import published
 
-__all__ = ["export_onnx", "session"]
+__all__ = ["export_onnx", "onnxruntime_run"]
 
 TOLERANCE = 1e-4  # of an output's largest value; other programs add in another order
 TRACED_ROWS = 2
@@ -94,6 +95,40 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def onnxruntime_run(net: Network, rows: int) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+    """Return a function that answers in ONNX Runtime what a network answers to float inputs by name.
+
+    A network for one number of rows is several times quicker to convert than one for any number, so a smaller batch
+    is filled up and a larger one cut. Nothing is checked here.
+
+    Raises
+    ------
+    ImportError, ValueError
+        As `export_onnx`.
+    """
+    import onnx_ir
+
+    _check_packages()
+    plain = _plain(net)
+    model = _converted(plain, net, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        onnx_ir.save(model, path)
+        run = _session(path)
+
+    def answers(inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        parts = zip(*(value.split(rows) for value in inputs.values()), strict=True)
+        found = [run(dict(zip(inputs, map(fill_up, part), strict=True)), net.outputs) for part in parts]
+        count = len(next(iter(inputs.values())))
+        return tuple(torch.cat(values)[:count] for values in zip(*found, strict=True))
+
+    def fill_up(value: Tensor) -> Tensor:
+        missing = rows - len(value)
+        return torch.cat([value, value[-1:].expand(missing, *value.shape[1:])]) if missing else value.contiguous()
+
+    return answers
+
+
 def _check_packages() -> None:
     try:
         import onnx  # noqa: F401
@@ -158,9 +193,9 @@ def _is_safe(name: str) -> bool:
 # -- conversion -----------------------------------------------------------------------------------------------------
 
 
-def _converted(plain: Network, net: Network) -> Any:
+def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
     try:
-        return _convert(plain, net.inputs, net.outputs)
+        return _convert(plain, net.inputs, net.outputs, rows)
     except Exception as error:
         msg = (
             f"{_culprit(plain, net) or 'The network'} cannot be written as ONNX: {_reason(error)}. "
@@ -169,23 +204,23 @@ def _converted(plain: Network, net: Network) -> Any:
         raise ValueError(msg) from error
 
 
-def _convert(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
-    """Return an `onnx_ir.Model` with a free number of examples."""
+def _convert(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
+    """Return an `onnx_ir.Model` for some number of examples, or with a free one."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 
     batch = torch.export.Dim("batch")
     with _quiet():
         program = torch.onnx.export(
             plain.to_module(),
-            tuple(_random(plain, TRACED_ROWS)),
+            tuple(_random(plain, rows or TRACED_ROWS)),
             dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=None if rows else tuple({0: batch} for _ in inputs),
             input_names=inputs,
             output_names=outputs,
             verbose=False,
         )
     for value in program.model.graph.inputs:
-        if isinstance(value.shape[0], int):
+        if rows is None and isinstance(value.shape[0], int):
             raise _FixedBatchError
     NameFixPass()(program.model)  # a value inside may have the name that an output was just given
     ClearMetadataAndDocStringPass()(program.model)  # it tells where on this machine the code lies
@@ -282,7 +317,7 @@ def _sweep(path: Path, data: Path | None) -> None:
 
 
 def _check_answers(path: Path, plain: Network, net: Network) -> None:
-    run = session(path)
+    run = _session(path)
     for rows in CHECKED_ROWS:
         inputs = _random(plain, rows)
         with torch.no_grad():
@@ -293,8 +328,7 @@ def _check_answers(path: Path, plain: Network, net: Network) -> None:
             _check_answer(name, one, other, rows)
 
 
-def session(path: Path) -> Any:
-    """Return a function that runs an ONNX file: inputs by name and names of outputs to tensors."""
+def _session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -60,6 +60,7 @@ class TransferLearningHelper:
             network._set_frozen(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
         self.frozen_network, self.unfrozen_network = network.split()
+        self._last_engine: tuple[Any, Engine] | None = None
 
     def featurize(
         self,
@@ -94,9 +95,23 @@ class TransferLearningHelper:
             Whether to show a progress bar.
         """
         if isinstance(data, (Tensor, Mapping)):
-            named = Engine(engine, self.frozen_network, 1, dtype)(data)
+            rows = len(next(iter(_values(data))))
+            named = self._engine(engine, 1, rows, dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
+        spec, compute = self.plan(data, engine, dtype=dtype, batch_size=batch_size)
+        if to is None:
+            return self._in_memory(compute, progress=progress)
+        return FeatureStore.fill(to, spec, compute, progress=progress)
+
+    def plan(
+        self, data: Any, engine: str = "auto", *, dtype: torch.dtype = torch.float32, batch_size: int = 16
+    ) -> tuple[StoreSpec, _Rows]:
+        """Return what a store of the data's features holds, and what computes some of its rows.
+
+        `featurize` gives them to `FeatureStore.fill`; many machines that fill one store together give them to
+        `tlkit.store.prepare` and `tlkit.store.fill_shard`. The parameters are those of `featurize`.
+        """
         data = as_data(data, self.network)
         if isinstance(data.labels, Mapping):
             msg = (
@@ -104,11 +119,9 @@ class TransferLearningHelper:
                 "fit_featurized the labels: helper.fit_featurized((helper.featurize(x), labels))."
             )
             raise TypeError(msg)
-        rows = _Rows(Engine(engine, self.frozen_network, len(data), dtype), data, batch_size, dtype)
-        if to is None:
-            return self._in_memory(rows, progress=progress)
-        spec = self._spec(data, dtype, exact=is_exact(engine, len(data)))
-        return FeatureStore.fill(to, spec, rows, progress=progress)
+        exact = is_exact(engine, len(data))
+        run = self._engine(engine, len(data), batch_size, dtype)
+        return self._spec(data, dtype, exact=exact), _Rows(run, data, batch_size, dtype)
 
     def fit_featurized(
         self,
@@ -164,6 +177,14 @@ class TransferLearningHelper:
     def _moved(self, x: Any) -> Any:
         where = next(self.network.parameters()).device
         return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
+
+    def _engine(self, engine: str, rows: int, batch_size: int, dtype: torch.dtype) -> Engine:
+        """Make an engine, or take the last one while it and the frozen weights are the same."""
+        weights = [*self.frozen_network.parameters(), *self.frozen_network.buffers()]
+        key = is_exact(engine, rows), engine, batch_size, dtype, [(id(w), w._version) for w in weights]
+        if self._last_engine is None or self._last_engine[0] != key:
+            self._last_engine = key, Engine(engine, self.frozen_network, rows, batch_size, dtype)
+        return self._last_engine[1]
 
     def _in_memory(self, compute: _Rows, *, progress: bool) -> Features:
         from tqdm.auto import tqdm

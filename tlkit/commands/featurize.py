@@ -16,9 +16,8 @@ from tlkit import images, zoo
 from tlkit.commands.info import finished_record
 from tlkit.commands.output import complain, few, progress_bar, say, say_facts
 from tlkit.differences import number_ranges
-from tlkit.engines import Engine, is_exact
 from tlkit.graph import Network
-from tlkit.helper import TransferLearningHelper, _Rows
+from tlkit.helper import TransferLearningHelper
 from tlkit.images import ImageSet
 from tlkit.layout import Layout, StoreSpec
 from tlkit.memory import counted, readable_size
@@ -43,7 +42,8 @@ def run(options: Namespace) -> int:
     for path, reason in pictures.skipped:
         complain(f"Left out: {path}: {reason}")
     data = _Watched(pictures)
-    spec, compute = _recipe(helper, data, options)
+    dtype = getattr(torch, options.dtype)
+    spec, compute = helper.plan(data, options.engine, dtype=dtype, batch_size=options.batch_size)
     _say_what_comes(options, store, spec, helper, where)
     work = prepare(store, spec)
     mine = _say_what_is_to_do(options, spec, work)
@@ -77,13 +77,6 @@ def _network(options: Namespace, where: torch.device) -> tuple[Any, ...]:
         torch.manual_seed(0)  # every job of an array, and every later run, shall have the same random weights
         net = zoo.load(name, None if options.weights == "none" else options.weights)
     return net.to(where), *(options.boundary or [net.landmarks.penultimate])
-
-
-def _recipe(helper: TransferLearningHelper, data: Any, options: Namespace) -> tuple[StoreSpec, Compute]:
-    """Return what the store shall hold, and what computes it."""
-    dtype, exact = getattr(torch, options.dtype), is_exact(options.engine, len(data))
-    engine = Engine(options.engine, helper.frozen_network, len(data), dtype)
-    return helper._spec(data, dtype, exact=exact), _Rows(engine, data, options.batch_size, dtype)
 
 
 class _Watched:
