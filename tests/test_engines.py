@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import warnings
@@ -18,6 +19,13 @@ from tlkit.inference import folded
 from tlkit.layers import NORMS
 
 needs_onnxruntime = pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="needs onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Where converted networks are kept."""
+    monkeypatch.setenv("TLKIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "engines"
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +159,31 @@ def test_a_network_that_onnx_cannot_say_runs_folded_and_says_so():
 
 
 @needs_onnxruntime
+def test_a_converted_network_is_kept_and_taken_again_while_it_is_the_same(plain, place, monkeypatch):
+    first = only(Engine("auto", plain, MANY_ROWS)(pictures()))
+    (kept,) = place.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("tlkit.exporting._converted", lambda *_: pytest.fail("it was converted again"))
+        assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(pictures())), first)
+    other = copy.deepcopy(plain)
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.5)
+    found = only(Engine("auto", other, MANY_ROWS)(pictures()))
+    torch.testing.assert_close(found, answer(other, pictures()), rtol=0, atol=1e-3)
+    assert len(list(place.iterdir())) == 2
+    kept.write_bytes(kept.read_bytes()[:1000])
+    assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(pictures())), first), "a damaged file is replaced"
+
+
+@needs_onnxruntime
+def test_only_the_networks_used_last_are_kept(plain, place, monkeypatch):
+    monkeypatch.setattr(engines, "MOST_KEPT", 1)
+    for batch_size in (4, 6):
+        Engine("auto", plain, MANY_ROWS, batch_size)(pictures())
+    assert len(list(place.iterdir())) == 1
+
+
+@needs_onnxruntime
 def test_pictures_of_another_size_than_the_networks_run_through_onnxruntime_too(plain):
     runs = Engine("auto", plain, MANY_ROWS)
     assert pictures().shape[1:] != plain.input_shapes["x"]
@@ -212,8 +245,6 @@ def test_an_engine_is_made_once_for_a_helper_until_the_frozen_weights_change(mon
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_on_a_gpu_the_folded_network_says_the_same_within_what_is_stored(plain, dtype):
-    import copy
-
     moved = copy.deepcopy(plain).to("cuda")
     runs = Engine("auto", moved, MANY_ROWS, dtype=dtype)
     found, expected = only(runs(pictures())), answer(moved, pictures().cuda())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tlkit.downloads import home
 from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network
 from tlkit.inference import folded
@@ -25,6 +28,7 @@ LARGEST_EXPORT = 300_000_000  # bytes of weights; ONNX Runtime holds them a seco
 TOLERANCE = 1e-4  # of the largest value: fast forms add in another order
 HALF_TOLERANCE = 2e-2  # where the features are stored as 16-bit numbers anyway
 CHECKED_ROWS = 4
+MOST_KEPT = 6  # converted networks, in the folder of downloads
 HALVES = (torch.float16, torch.bfloat16)
 
 Run = Callable[[Any], tuple[Tensor, ...]]
@@ -100,7 +104,7 @@ class Engine:
             try:
                 run = make(self, few)
                 found = run(few)
-            except (ImportError, ValueError, RuntimeError) as error:
+            except (ImportError, OSError, ValueError, RuntimeError) as error:
                 warnings.warn(f"{name} cannot run this network, so it runs slower: {error}", stacklevel=5)
                 continue
             difference = max(map(_difference, expected, found))
@@ -153,8 +157,33 @@ def _onnxruntime(engine: Engine, few: Any) -> Run:
     shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
     # folding leaves less to convert; the pictures may have another size than the network's usual one
     fast = Network(folded(network).vertices, shapes, network.outputs)
-    answers = onnxruntime_run(fast, engine.batch_size)
+    folder = home() / "engines"
+    path = folder / f"{_fingerprint(fast, engine.batch_size)}.onnx"
+    answers = onnxruntime_run(fast, engine.batch_size, path)
+    _keep_newest(folder, path)
     return lambda x: answers(network.named_inputs(x))
+
+
+def _fingerprint(network: Network, batch_size: int) -> str:
+    """Tell converted networks apart by all that they depend on."""
+    from tlkit import __version__
+
+    versions = [__version__, torch.__version__, *map(_version, ("onnxscript", "onnxruntime"))]
+    found = hashlib.sha256(repr([versions, batch_size, network.input_shapes, network.outputs]).encode())
+    for name, vertex in network.vertices.items():
+        found.update(repr([name, vertex.inputs, str(vertex.module), getattr(vertex.module, "code", "")]).encode())
+    for name, value in network.state_dict().items():
+        found.update(name.encode())
+        found.update(value.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:32]
+
+
+def _keep_newest(folder: Path, used: Path) -> None:
+    """Remove converted networks that were not used for longest."""
+    with suppress(OSError):
+        used.touch()
+        for old in sorted(folder.glob("*.onnx"), key=lambda path: -path.stat().st_mtime)[MOST_KEPT:]:
+            old.unlink(missing_ok=True)
 
 
 def _device(network: Network) -> torch.device:

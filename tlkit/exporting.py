@@ -9,7 +9,6 @@ import keyword
 import logging
 import os
 import re
-import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -95,25 +94,25 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def onnxruntime_run(net: Network, rows: int) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+def onnxruntime_run(net: Network, rows: int, path: Path) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
     """Return a function that answers in ONNX Runtime what a network answers to float inputs by name.
 
     A network for one number of rows is several times quicker to convert than one for any number, so a smaller batch
-    is filled up and a larger one cut. Nothing is checked here.
+    is filled up and a larger one cut. What was converted is kept at `path`, and taken from there the next time.
+    Nothing is checked here.
 
     Raises
     ------
-    ImportError, ValueError
+    ImportError, ValueError, OSError
         As `export_onnx`.
     """
-    import onnx_ir
-
     _check_packages()
-    plain = _plain(net)
-    model = _converted(plain, net, rows)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        onnx_ir.save(model, path)
+    try:
+        run = _session(path)
+    except ValueError:  # not there yet, or damaged
+        model = _converted(_plain(net), net, rows)
+        with published(path, "network.onnx") as temporary:
+            _write(model, temporary, None)
         run = _session(path)
 
     def answers(inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
