@@ -461,6 +461,17 @@ def test_layers_of_a_network_built_by_hand_can_be_changed():
     assert type(net.vertices["hidden"].module) is nn.Linear
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_new_and_redrawn_layers_have_the_networks_number_type(dtype):
+    net = tl.Network.from_module(
+        nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)), torch.zeros(1, 4)
+    ).to(dtype)
+    built = tl.TransferLearning(net).n_out_replace("0", 8).add_layer("new", tl.Dense(5)).add_layer("out", tl.Output(2))
+    built = built.build()
+    assert {value.dtype for value in built.state_dict().values() if value.is_floating_point()} == {dtype}
+    assert built(torch.zeros(3, 4, dtype=dtype)).dtype == dtype
+
+
 def test_a_width_that_does_not_fit_is_an_error_that_names_the_vertices(vgg):
     with pytest.raises(ValueError, match=r"Vertex 'fc2' cannot read 'fc1' of shape \(99,\)"):
         apply(vgg, [("remove_vertex_keep_connections", "fc1"), ("add_layer", "fc1", tl.Dense(99), "flatten")])

@@ -79,7 +79,16 @@ def test_a_torch_optimizer_class_is_an_updater():
 
 @pytest.mark.parametrize(
     "value",
-    ["adam", 0.01, functools.partial(dict, lr=0.1), nn.Linear, {"updater": "Adem"}, object()],
+    [
+        "adam",
+        0.01,
+        functools.partial(dict, lr=0.1),
+        nn.Linear,
+        {"updater": "Adem"},
+        {"updater": "TorchUpdater", "name": "__builtins__", "arguments": []},
+        torch.optim.LBFGS,
+        object(),
+    ],
 )
 def test_anything_else_is_answered_with_what_an_updater_is(value):
     with pytest.raises(TypeError, match=r"An updater is one of Sgd, .*tl.Adam\(lr=1e-3\).*functools.partial"):

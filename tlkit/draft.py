@@ -320,7 +320,8 @@ class Draft:
         for name in order:
             arguments = [values[other] for other in self._reads(name)]
             try:
-                modules[name] = self._module(name, [tuple(v.shape[1:]) for v in arguments], memo, seed)
+                module = self._module(name, [tuple(value.shape[1:]) for value in arguments], memo, seed)
+                modules[name] = self._placed(name, module)
                 values[name] = on_meta(modules[name], *arguments)
             except (RuntimeError, TypeError, ValueError) as error:
                 shapes = " and ".join(str(tuple(value.shape[1:])) for value in arguments)
@@ -346,6 +347,11 @@ class Draft:
             draw_weights(module, given.get("weight_init"), given.get("bias_init"), generator_for(seed, name))
             return module
         return what.make(*shapes)
+
+    def _placed(self, name: str, module: nn.Module) -> nn.Module:
+        """Bring a new vertex to the network's device and number type."""
+        like = next((weight for weight in self.source.parameters() if weight.is_floating_point()), None)
+        return module if isinstance(self.vertices[name], Vertex) or like is None else module.to(like.device, like.dtype)
 
     def _redrawn(self, name: str, module: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
         mark = self.redraw[name]

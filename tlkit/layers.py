@@ -172,7 +172,8 @@ def _resized_convolution(layer: nn.Module, n_in: int, n_out: int) -> nn.Module:
 def resized_norm(norm: nn.Module, n: int) -> nn.Module:
     """Return a fresh batch normalization over `n` channels with the old one's constants."""
     new = type(norm)(n, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    return new.to(device=norm.weight.device) if norm.affine else new
+    like = next(iter([*norm.parameters(), *norm.buffers()]), None)
+    return new if like is None else new.to(device=like.device, dtype=like.dtype)
 
 
 def draw_weights(

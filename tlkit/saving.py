@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tlkit.builder import TransferLearning
 from tlkit.graph import Network
 from tlkit.optimizing import Optimizers
 from tlkit.preprocessing import Preprocessing
+from tlkit.publishing import published
 
 __all__ = ["load", "save"]
 
@@ -187,24 +187,12 @@ def _crc32(header: dict[str, Any], weights: dict[str, Tensor]) -> int:
 
 def _publish(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
-    if path.is_dir():
-        msg = f"{path} is a folder. Give the name of a file in it, such as {path / 'network.tlk'}."
-        raise IsADirectoryError(msg)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # of any new file here; safetensors would make one that only its owner reads
-        save_file(weights, temporary, metadata)
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with published(path, "network.tlk") as temporary:
+            save_file(weights, temporary, metadata)
     except SafetensorError as error:
         msg = f"{path} cannot be written: {error}. An older file of this name is still there."
         raise OSError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -174,7 +174,8 @@ def as_updater(value: Any) -> Updater:
         return TorchUpdater(value.func.__name__, tuple(sorted(value.keywords.items())))
     if _is_torch_optimizer(value):
         return TorchUpdater(value.__name__)
-    if isinstance(value, dict) and value.get("updater") in NAMED:
+    known = isinstance(value, dict) and value.get("updater") in NAMED
+    if known and (value["updater"] != "TorchUpdater" or _is_torch_optimizer(getattr(torch.optim, value["name"], None))):
         return _from_dict(value)
     msg = (
         f"An updater is one of {', '.join(NAMED)} (for example tl.Adam(lr=1e-3)) or "
@@ -188,6 +189,7 @@ def _is_torch_optimizer(value: Any) -> bool:
         isinstance(value, type)
         and issubclass(value, torch.optim.Optimizer)
         and getattr(torch.optim, value.__name__, None) is value
+        and value not in (torch.optim.LBFGS, torch.optim.SparseAdam)  # they need a closure, and sparse gradients
     )
 
 
