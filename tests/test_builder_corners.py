@@ -215,7 +215,9 @@ def test_what_was_added_without_a_configuration_trains_with_the_default_updater(
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_new_layers_have_the_type_and_the_place_of_the_networks_weights(dtype, device):
-    net = imported(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).to(device, dtype)
+    layers = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(36, 5)
+    net = imported(*layers).to(device, dtype)
+    *_, last = net.vertices
     built = apply(
         net,
         ("n_out_replace", "0", 6),
@@ -223,10 +225,10 @@ def test_new_layers_have_the_type_and_the_place_of_the_networks_weights(dtype, d
         ("add_vertex", "pool", tl.GlobalPool(), "norm"),
         ("add_layer", "side", tl.Output(2), "pool"),
         ("add_layer", "given", nn.Linear(6, 2), "pool"),
-        ("set_outputs", "4", "side", "given"),
+        ("set_outputs", last, "side", "given"),
     )
     assert {(value.dtype, value.device.type) for value in built.parameters()} == {(dtype, device)}
-    assert {value.dtype for name, value in built.named_buffers() if "batches" not in name} == {dtype}
+    assert {(v.dtype, v.device.type) for v in built.buffers() if v.is_floating_point()} == {(dtype, device)}
     assert built.output_shapes()["side"] == (2,)
 
 
