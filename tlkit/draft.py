@@ -15,7 +15,7 @@ from torch import nn
 from tlkit.activations import activation_module
 from tlkit.copying import copied
 from tlkit.errors import UnknownVertexError, near_misses, quoted
-from tlkit.graph import Landmarks, Network, Vertex, on_meta
+from tlkit.graph import Landmarks, Network, Vertex
 from tlkit.initializers import generator_for
 from tlkit.layers import (
     NORMS,
@@ -34,6 +34,7 @@ from tlkit.layers import (
     resized_norm,
 )
 from tlkit.settings import UNSET, Options, Settings
+from tlkit.shapes import on_meta, without_values
 from tlkit.tuning import FineTuneConfiguration, matches
 
 __all__ = ["Draft"]
@@ -315,7 +316,7 @@ class Draft:
             self.outputs,
         ).vertices
         memo: dict[int, Any] = {}
-        values = {name: torch.empty(1, *shape, device="meta") for name, shape in self.inputs.items()}
+        values = without_values(self.inputs, self.source)
         modules = {}
         for name in order:
             arguments = [values[other] for other in self._reads(name)]

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.errors import UnknownVertexError, near_misses, quoted
 from tlkit.settings import Settings
-from tlkit.shapes import on_meta
+from tlkit.shapes import on_meta, without_values
 
 if TYPE_CHECKING:
     from tlkit.preprocessing import Preprocessing
@@ -242,7 +242,7 @@ class Network(nn.Module):
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one example at every input and vertex, without computing any value."""
-        values = {name: torch.empty(1, *shape, device="meta") for name, shape in self.input_shapes.items()}
+        values = without_values(self.input_shapes, self)
         for name, vertex in self.vertices.items():
             values[name] = self._call(name, vertex.module, [values[other] for other in vertex.inputs], on_meta)
         return {name: tuple(value.shape[1:]) for name, value in values.items()}

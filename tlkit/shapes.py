@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-__all__ = ["on_meta"]
+__all__ = ["on_meta", "without_values"]
+
+
+def without_values(shapes: Mapping[str, Sequence[int]], module: nn.Module) -> dict[str, Tensor]:
+    """Return one example for each input, without values, of the number type of a module's weights."""
+    dtype = next((value.dtype for value in module.parameters() if value.is_floating_point()), None)
+    return {name: torch.empty(1, *shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
 
 
 @torch.no_grad()
