@@ -198,5 +198,22 @@ def test_networks_built_one_from_the_other_share_their_weights_and_stay_apart():
     assert furthest(expected, weights(third)) == 0
 
 
+def test_saving_a_network_ends_no_sharing_and_hinders_none(tmp_path):
+    net = narrow_vgg16(batch_norm=True)
+    built = with_new_head(net)
+    kept = shared(net, built)
+    for each in (net, built):
+        tl.save(each, tmp_path / "network.tlk")
+    assert shared(net, built) == kept
+    assert shared(net, with_new_head(net)) == kept
+
+
+def test_a_loaded_network_shares_its_weights_with_what_is_built_from_it(tmp_path):
+    net = narrow_vgg16(batch_norm=True)
+    loaded = tl.load(tl.save(net, tmp_path / "network.tlk"), source=net)
+    assert shared(loaded, with_new_head(loaded)) == vertices_of(weights(net)) - {"predictions"}
+    assert not shared(loaded, net)
+
+
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(measure(Path(sys.argv[1]))))

@@ -72,7 +72,7 @@ def contents(folder):
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         record = json.loads(file.read_bytes()) if file.parent.name == "shards" and file.suffix == ".json" else None
         name = file.relative_to(folder).as_posix()
-        found[name] = file.read_bytes() if record is None else record | {"seconds": None}
+        found[name] = file.read_bytes() if record is None else record | {"seconds": None, "record_crc32": None}
     return found
 
 

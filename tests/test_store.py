@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tlkit import store as store_module
 from tlkit.features import Features
+from tlkit.shards import _sealed
 from tlkit.store import FeatureStore, StoreError, StoreSpec, fill_shard, prepare
 
 ROWS, SIZE, SHARDS = 50, 8, 7
@@ -327,10 +328,11 @@ def test_verify_reads_what_crc32_cannot_tell(tmp_path):
     store, _ = fill(tmp_path)
     file = shard_file(tmp_path, 3, "json")
     record = json.loads(file.read_text())
-    file.write_text(json.dumps({**record, "sha256": "0" * 64}))
+    del record["record_crc32"]
+    file.write_bytes(_sealed(json.dumps({**record, "sha256": "0" * 64}, indent=1).encode()))
     assert store.verify() == ["Shard 3 is damaged: its sha256 is not the one in its record."]
     record["images"][0]["path"] = "other.jpg"
-    file.write_text(json.dumps(record))
+    file.write_bytes(_sealed(json.dumps(record, indent=1).encode()))
     assert store.verify() == ["The record of shard 3 is damaged: its images, labels or rows have changed."]
 
 

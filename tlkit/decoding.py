@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -113,8 +115,8 @@ def decode(path: str | os.PathLike[str], geometry: Geometry | None = None) -> np
 
     The EXIF orientation is applied. Gray, palette, CMYK and 16-bit pixels become 8-bit RGB; transparency is dropped;
     of an animation the first frame is taken. Crop and resize are one step over the crop's pixels only. A JPEG more
-    than twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size. Single bytes that have changed are noticed
-    in formats with checksums, such as PNG; in others, such as JPEG, they mostly give some other pixels.
+    than twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size. Bytes of pixels that have changed are
+    noticed in a PNG, which holds checksums; in other formats, such as JPEG, they mostly give some other pixels.
 
     Parameters
     ----------
@@ -141,6 +143,8 @@ def decode(path: str | os.PathLike[str], geometry: Geometry | None = None) -> np
                 "safe to open (PIL.Image.MAX_IMAGE_PIXELS)"
             )
             raise ValueError(msg)
+        if image.format == "PNG":
+            _require_right_checksums(image.fp)
         image.draft(None, (2 * geometry.resize, 2 * geometry.resize))
         image.load()
         upright = _upright(image)
@@ -150,6 +154,22 @@ def decode(path: str | os.PathLike[str], geometry: Geometry | None = None) -> np
             box=geometry.box(*upright.size),
         )
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+
+def _require_right_checksums(png: IO[bytes]) -> None:
+    """Compare the pixels of a PNG with the checksums beside them, which Pillow does not."""
+    before = png.tell()
+    png.seek(8)
+    while len(head := png.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] != b"IDAT":
+            png.seek(length + 4, os.SEEK_CUR)
+            continue
+        content, checksum = png.read(length), png.read(4)
+        if len(checksum) == 4 and zlib.crc32(content, zlib.crc32(b"IDAT")) != int.from_bytes(checksum, "big"):
+            msg = "its pixels have changed: a checksum in the file is another"
+            raise ValueError(msg)
+    png.seek(before)
 
 
 def _upright(image: Image.Image) -> Image.Image:

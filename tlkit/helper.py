@@ -201,10 +201,11 @@ class TransferLearningHelper:
 
     def _spec(self, data: Any, dtype: torch.dtype, *, exact: bool) -> StoreSpec:
         preprocessing = getattr(self.network, "preprocessing", None)
+        weights, buffers = self.frozen_network.state_dict(), self.frozen_network.named_buffers()
         key = {
             "boundary": list(self.unfrozen_network.inputs),
             "graph": {name: _described(vertex) for name, vertex in self.frozen_network.vertices.items()},
-            "weights": {name: _digest(value) for name, value in self.frozen_network.state_dict().items()},
+            "weights": {name: _digest(value) for name, value in {**dict(buffers), **weights}.items()},
             "preprocessing": preprocessing.to_dict() if preprocessing else {},
             "pixels": asdict(data.geometry) if hasattr(data, "geometry") else {},
             "precision": "exact" if exact else "within 1e-4",
@@ -230,18 +231,33 @@ class _Rows:
 
 
 def _described(vertex: Any) -> dict[str, Any]:
-    module = vertex.module
-    text = module.code.strip() if isinstance(module, fx.GraphModule) else _parts(module)
-    return {"reads": list(vertex.inputs), "computes": text}
+    return {"reads": list(vertex.inputs), "computes": _parts(vertex.module)}
 
 
 def _parts(module: nn.Module) -> str:
-    """Write down what a module is made of; dropout is left out, it never acts in a frozen vertex."""
+    """Write down what a module computes; dropout is left out, it never acts in a frozen vertex."""
     return "\n".join(
-        f"{name}: {type(part).__name__}({part.extra_repr()})"
+        f"{name}: {type(part).__name__}({part.extra_repr()}){_own(part)}"
         for name, part in module.named_modules()
         if not isinstance(part, _DropoutNd)
     )
+
+
+def _own(part: nn.Module) -> str:
+    """Return what a printout leaves out: the code of traced modules, code and numbers of a user's own."""
+    if isinstance(part, fx.GraphModule):
+        return f" {part.code.strip()}"
+    if type(part).__module__.split(".")[0] in ("torch", "torchvision", "timm", "tlkit"):
+        return ""
+    numbers = {
+        name: value
+        for name, value in vars(part).items()
+        if not name.startswith("_") and name != "training" and isinstance(value, (bool, int, float, str, tuple))
+    }
+    code = part.forward.__code__
+    constants = [value for value in code.co_consts if isinstance(value, (bool, int, float, str, tuple, type(None)))]
+    steps = hashlib.sha256(repr([code.co_code, constants, code.co_names]).encode()).hexdigest()
+    return f" {sorted(numbers.items())} {steps}"
 
 
 def _digest(value: Tensor) -> str:

@@ -233,7 +233,7 @@ class _DamagedError(StoreError):
 def reasons_to_compute(folder: Path, before: Layout | None, spec: StoreSpec, faults: Sequence[Fault]) -> Iterator[str]:
     """Say why shards of an existing store must be computed, in words."""
     by_kind = {kind: [f for f in faults if f.kind == kind] for kind in ("missing", "outdated", "damaged")}
-    known = _differences(folder, before, spec) if before and faults else []
+    known = _differences(folder, before, spec) if before and before != spec.layout and faults else []
     yield from known
     if by_kind["outdated"] and not known:
         yield f"{_shards(by_kind['outdated'])} left from before the last change"

@@ -21,6 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tlkit.memory import readable_size
+
 __all__ = [
     "Fault",
     "Shard",
@@ -38,6 +40,7 @@ __all__ = [
 
 DAY = 24 * 60 * 60
 CHUNK = 1 << 20
+SEAL = b',\n "record_crc32": '
 
 
 class StoreError(RuntimeError):
@@ -100,9 +103,11 @@ def publish(file: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.unwritten = f"'{file.name}', takes {readable_size(len(data))}"
         raise
     if os.name == "posix":  # Windows cannot open a folder
         descriptor = os.open(file.parent, os.O_RDONLY)
@@ -133,11 +138,14 @@ def explain_failed_writes(folder: Path) -> Iterator[None]:
             errno.EROFS: "it is read-only",
             errno.ENOSPC: "the disk is full",
             errno.EDQUOT: "your disk quota is used up",
+            errno.EFBIG: "a file may not grow so large",
             errno.ENOTDIR: "a file is in its place",
             errno.EEXIST: "a file is in its place",
         }.get(error.errno or 0, error.strerror or str(error))
+        unwritten = getattr(error, "unwritten", "")
+        which = f"The file that could not be written, {unwritten}. " if unwritten else ""
         msg = (
-            f"The feature store in '{folder}' cannot be written: {why}. What was finished stays. "
+            f"The feature store in '{folder}' cannot be written: {why}. What was finished stays. {which}"
             "Mend that and featurize again, or choose another folder."
         )
         raise type(error)(error.errno, msg) from error
@@ -170,18 +178,30 @@ def write_shard(
         "labels": list(labels),
         "images": list(images),
     }
-    publish(shard.record(folder), json.dumps(record, indent=1).encode())
+    publish(shard.record(folder), _sealed(json.dumps(record, indent=1).encode()))
 
 
 def read_record(folder: Path, shard: Shard) -> dict[str, Any] | None:
     """Return a shard's record, or None where there is no readable one."""
     try:
-        record = json.loads(shard.record(folder).read_bytes())
+        content = shard.record(folder).read_bytes()
+        record = json.loads(content) if _is_whole(content) else None
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     expected = {"inputs": str, "rows": list, "bytes": int, "crc32": str, "sha256": str, "labels": list, "images": list}
     readable = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in expected.items())
     return record if readable and len(record["labels"]) == len(record["images"]) else None
+
+
+def _sealed(content: bytes) -> bytes:
+    """Add to a record, as its last entry, the crc32 of the others."""
+    body = content.removesuffix(b"\n}")
+    return body + SEAL + f'"{zlib.crc32(body):08x}"\n}}'.encode()
+
+
+def _is_whole(content: bytes) -> bool:
+    body, _, _ = content.rpartition(SEAL)
+    return _sealed(body + b"\n}") == content
 
 
 def check_shard(folder: Path, shard: Shard) -> Fault | None:

@@ -1,0 +1,286 @@
+"""What makes a store of features stale: exactly the rows that a change concerns are computed again, with the reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+import samples
+import torch
+from nets import seeded
+from PIL import Image
+from torch import nn
+
+import tlkit as tl
+from tlkit.helper import TransferLearningHelper
+
+ALL = set(range(6))
+
+pytestmark = pytest.mark.usefixtures("small_shards")
+
+
+class Case:
+    """Photos, a helper and the store that it filled."""
+
+    def __init__(self, folder, photos, **options):
+        self.photos, self.to = photos, folder / "store"
+        self.helper = samples.make_helper(**options)
+        self.pictures = samples.read_photos(photos, self.helper)
+        self.helper.featurize(self.pictures, to=self.to, progress=False)
+        self.plan = self.rows()
+        self.files = self.stamps()
+
+    def stamps(self):
+        return {file.name: file.stat().st_ino for file in (self.to / "shards").glob("*.safetensors")}
+
+    def rows(self):
+        """What each shard holds: the names, bytes and labels of its pictures."""
+        pictures = self.pictures
+        rows = [(p.parent.name, p.name, p.read_bytes()) for p in pictures.paths]
+        return [rows[k : k + samples.ROWS_PER_SHARD] for k in range(0, len(rows), samples.ROWS_PER_SHARD)]
+
+    def again(self, helper=None, **options):
+        """Featurize again; return the numbers of the shards that were computed, and the reasons."""
+        helper = self.helper = helper or TransferLearningHelper(self.helper.network)
+        self.pictures = samples.read_photos(self.photos, helper)
+        store = helper.featurize(self.pictures, to=self.to, progress=False, **options)
+        written = {int(name[:5]) for name, stamp in self.stamps().items() if self.files.get(name) != stamp}
+        self.files = self.stamps()
+        assert store.computed == len(written)
+        assert store.verify() == []
+        expected = helper.featurize(self.pictures, progress=False, **options).tensors
+        assert all(torch.allclose(store.load().tensors[name], expected[name], atol=1e-5) for name in expected)
+        return written, store.reasons
+
+    def shards_with_other_rows(self):
+        old = dict(enumerate(self.plan))
+        return {number for number, rows in enumerate(self.rows()) if old.get(number) != rows}
+
+
+@pytest.fixture
+def case(tmp_path, photos):
+    return Case(tmp_path, photos)
+
+
+# What needs all rows again
+
+
+def test_one_weight(case):
+    with torch.no_grad():
+        case.helper.network.vertices["block2_conv1"].module.weight[0, 0, 0, 0] += 1e-4
+    assert case.again() == (ALL, ("weights of block2_conv1 differ",))
+
+
+def test_one_statistic_of_batch_normalization(tmp_path, photos):
+    case = Case(tmp_path, photos, batch_norm=True)
+    statistics = [name for name, _ in case.helper.network.named_buffers() if name.endswith("running_var")]
+    [name] = [name for name in statistics if "block3_conv2" in name]
+    with torch.no_grad():
+        case.helper.network.get_buffer(name)[1] *= 1.5
+    computed, [reason] = case.again()
+    assert computed == ALL
+    assert reason.startswith("weights of block3_conv2")
+    assert reason.endswith(" differ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        ({"mean": (0.5, 0.456, 0.406)}, ["preprocessing: mean [0.485, 0.456, 0.406] -> [0.5, 0.456, 0.406]"]),
+        ({"std": (0.5, 0.5, 0.5)}, ["preprocessing: std [0.229, 0.224, 0.225] -> [0.5, 0.5, 0.5]"]),
+        (
+            {"interpolation": "bicubic"},
+            ["preprocessing: interpolation bilinear -> bicubic", "pixels: interpolation bilinear -> bicubic"],
+        ),
+        ({"resize": 40}, ["preprocessing: resize 36 -> 40", "pixels: resize 36 -> 40"]),
+    ],
+)
+def test_preprocessing(case, changes, reasons):
+    assert case.again(samples.make_helper(**changes)) == (ALL, tuple(reasons))
+
+
+def test_another_boundary(case):
+    computed, reasons = case.again(samples.make_helper("block3_pool"))
+    assert computed == ALL
+    assert reasons == ("boundary 'block3_pool' instead of 'block4_pool'",)
+    assert case.again(samples.make_helper("block3_pool"))[1] == ()
+
+
+def test_another_dtype(case):
+    assert case.again(dtype=torch.float16) == (ALL, ("dtype float32 -> float16",))
+
+
+def test_a_layer_with_the_same_weights_that_computes_something_else(case):
+    helper = samples.make_helper()
+    helper.network.vertices["block1_conv2"].module.activation = nn.Tanh()
+    computed, [reason] = case.again(TransferLearningHelper(helper.network))
+    assert computed == ALL
+    assert reason.startswith("graph: block1_conv2")
+
+
+class Scaled(nn.Module):
+    """A module whose printout says nothing of its factor."""
+
+    def __init__(self, factor, act=nn.ReLU):
+        super().__init__()
+        self.factor = factor
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.act = act()
+
+    def forward(self, x):
+        return self.act(self.conv(x)) * self.factor
+
+
+class ScaledTwice(Scaled):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+    __qualname__ = Scaled.__qualname__
+
+
+class Shifted(Scaled):
+    """Holds numbers that are neither weights nor saved with them."""
+
+    def __init__(self, shift):
+        super().__init__(1.0)
+        self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x) + self.shift
+
+
+def helper_of(module):
+    with seeded(1):
+        for weight in module.parameters():
+            nn.init.normal_(weight)
+        vertices = {
+            "own": tl.Vertex(module, ("image",)),
+            "flat": tl.Vertex(nn.Flatten(), ("own",)),
+            "answer": tl.Vertex(nn.Linear(2 * 4 * 4, 2), ("flat",)),
+        }
+    return TransferLearningHelper(tl.Network(vertices, {"image": (3, 6, 6)}, ["answer"]).freeze("own"))
+
+
+def traced(act):
+    return torch.fx.symbolic_trace(Scaled(2.0, act))
+
+
+ScaledTwice.__name__ = "Scaled"
+HIDDEN = {
+    "a number that its printout does not show": (Scaled(2.0), Scaled(3.0)),
+    "a function of its own": (Scaled(2.0), ScaledTwice(2.0)),
+    "a part of a traced module": (traced(nn.ReLU), traced(nn.Tanh)),
+    "a buffer that is not saved": (Shifted(1.0), Shifted(2.0)),
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_a_module_of_ones_own_that_computes_something_else_with_the_same_weights(tmp_path, what):
+    with seeded(2):
+        data = torch.randn(8, 3, 6, 6), torch.arange(8) % 2
+    for module in HIDDEN[what]:
+        helper = helper_of(module)
+        store = helper.featurize(data, to=tmp_path, progress=False)
+        assert store.computed == 2, what
+        assert torch.equal(store.load().tensors["own"], helper.featurize(data, progress=False).tensors["own"])
+    assert "own" in " ".join(store.reasons)
+    again = helper_of(HIDDEN[what][1]).featurize(data, to=tmp_path, progress=False)
+    assert (again.computed, again.reasons) == (0, ())
+
+
+# What needs some rows again
+
+
+def test_one_photo_edited_in_place_computes_its_shard(case):
+    edited = case.pictures.paths[9]
+    before = edited.stat()
+    with Image.open(edited) as image:
+        changed = image.copy()
+    changed.putpixel((0, 0), (1, 2, 3))
+    changed.save(edited)
+    os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert case.again() == ({9 // samples.ROWS_PER_SHARD}, ("1 image edited",))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_photo_added_computes_the_shards_whose_rows_are_others_now(case, seed):
+    samples.save_picture(case.photos / "daisy" / f"new {seed}.png", 100 + seed)
+    computed, reasons = case.again()
+    assert computed == case.shards_with_other_rows()
+    assert reasons == ("1 image added",)
+
+
+@pytest.mark.parametrize("row", [23, 12, 0])
+def test_one_photo_removed_computes_the_shards_whose_rows_are_others_now(case, row):
+    case.pictures.paths[row].unlink()
+    computed, reasons = case.again()
+    assert computed == case.shards_with_other_rows()
+    assert reasons == ("1 image removed",)
+
+
+def test_a_photo_that_changes_its_class_computes_the_shards_whose_rows_are_others_now(case):
+    moved = case.pictures.paths[5]
+    other = next(name for name in samples.CLASSES if name != moved.parent.name)
+    moved.rename(case.photos / other / moved.name)
+    computed, reasons = case.again()
+    assert computed == case.shards_with_other_rows()
+    assert reasons == ("1 image added, 1 removed",)
+
+
+# What needs nothing
+
+
+def test_other_names_of_variables_and_another_order_of_making_things(case):
+    another_name = samples.make_helper()
+    assert case.again(another_name) == (set(), ())
+
+
+def featurize_elsewhere(send, photos, store):
+    from tlkit import layout
+
+    layout.MOST_ROWS = samples.ROWS_PER_SHARD
+    helper = samples.make_helper()
+    found = helper.featurize(samples.read_photos(photos, helper), to=store, progress=False)
+    return found.computed, found.reasons, os.getpid()
+
+
+def test_another_process(case, apart):
+    computed, reasons, process = apart(featurize_elsewhere, case.photos, case.to).result()
+    assert process != os.getpid()
+    assert (computed, reasons) == (0, ())
+
+
+def test_a_moved_store(case, tmp_path):
+    case.to = case.to.rename(tmp_path / "store of 2027")
+    assert case.again() == (set(), ())
+
+
+def test_moved_copied_and_touched_photos(case, tmp_path):
+    case.photos = case.photos.rename(tmp_path / "bilder")
+    assert case.again() == (set(), ())
+    case.photos = shutil.copytree(case.photos, tmp_path / "a" / "copy", copy_function=shutil.copyfile)
+    assert case.again() == (set(), ())
+    for photo in case.photos.rglob("*.png"):
+        os.utime(photo, (0, 0))
+    assert case.again() == (set(), ())
+
+
+def test_another_current_folder_and_a_relative_path(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case.to = case.to.relative_to(tmp_path)
+    assert case.again() == (set(), ())
+
+
+def test_other_weights_behind_the_boundary_and_the_mode_of_the_network(case):
+    case.helper.network.train()
+    with torch.no_grad():
+        for weight in case.helper.unfrozen_network.parameters():
+            weight.add_(0.1)
+    assert case.again() == (set(), ())
+
+
+def test_other_ways_of_reading_the_same_pictures(case):
+    pictures = samples.read_photos(case.photos, case.helper, threads=1, cache_megabytes=0)
+    store = case.helper.featurize(pictures, to=case.to, progress=False)
+    assert (store.computed, store.reasons) == (0, ())
