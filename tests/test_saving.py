@@ -450,13 +450,6 @@ def fail_halfway(weights, filename, metadata):
     raise OSError(28, "No space left on device")
 
 
-def fail_in_safetensors(weights, filename, metadata):
-    from safetensors import SafetensorError
-
-    msg = "I/O error: No space left on device"
-    raise SafetensorError(msg)
-
-
 def stop_halfway(weights, filename, metadata):
     filename.write_bytes(b"half a file")
     raise KeyboardInterrupt
@@ -464,7 +457,7 @@ def stop_halfway(weights, filename, metadata):
 
 @pytest.mark.parametrize(
     ("broken", "error"),
-    [(fail_halfway, OSError), (fail_in_safetensors, OSError), (stop_halfway, KeyboardInterrupt)],
+    [(fail_halfway, OSError), (stop_halfway, KeyboardInterrupt)],
 )
 @pytest.mark.parametrize("there", [True, False], ids=["over an old file", "new"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(broken, error, there, path, monkeypatch):
@@ -472,7 +465,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(broken, error, 
     if there:
         tl.save(source, path)
     before = path.read_bytes() if there else b""
-    monkeypatch.setattr(saving, "save_file", broken)
+    monkeypatch.setattr(saving, "write_weights", broken)
     with pytest.raises(error):
         tl.save(chain(4, 3).freeze("0"), path)
     assert [file.name for file in path.parent.iterdir()] == (["net.tlk"] if there else [])
@@ -482,10 +475,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(broken, error, 
 
 
 def test_a_disk_that_fills_up_is_said_in_a_sentence(path, monkeypatch):
-    monkeypatch.setattr(saving, "save_file", fail_in_safetensors)
-    with pytest.raises(
-        OSError, match=r"net.tlk cannot be written: I/O error: No space left.*older file .* still there"
-    ):
+    monkeypatch.setattr(saving, "write_weights", fail_halfway)
+    with pytest.raises(OSError, match=r"net.tlk cannot be written: .*No space left.*older file .* still there"):
         tl.save(chain(4, 3), path)
 
 

@@ -6,13 +6,13 @@ import weakref
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
 from tlkit import weights
 from tlkit.copying import copied
-from tlkit.weights import filled, made, read_weights
+from tlkit.weights import filled, made, read_weights, write_weights
 
 WRITERS = {
     "safetensors": save_file,
@@ -87,6 +87,21 @@ def test_weights_saved_as_parameters_come_without_their_history(tmp_path):
     module = filled(lambda: nn.Linear(3, 2), read_weights(tmp_path / "weights.pth"), "a file")
     module(torch.ones(1, 3)).sum().backward()
     assert module.weight.grad is not None
+
+
+def test_what_is_written_is_what_safetensors_reads(tmp_path):
+    expected = {
+        "z": torch.randn(3, 5),
+        "half": torch.randn(3).half(),
+        "count": torch.tensor(7),
+        "none": torch.zeros(0, 2),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "ü": torch.randn(2).bfloat16(),
+    }
+    write_weights(expected, tmp_path / "weights.safetensors", {"format": "pt"})
+    found = load_file(tmp_path / "weights.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in expected.items())
 
 
 class Bomb:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tlkit.builder import TransferLearning
@@ -18,6 +17,7 @@ from tlkit.graph import Network
 from tlkit.optimizing import Optimizers
 from tlkit.preprocessing import Preprocessing
 from tlkit.publishing import published
+from tlkit.weights import copied_out, mapped, parts, write_weights
 
 __all__ = ["load", "save"]
 
@@ -180,19 +180,19 @@ def _crc32(header: dict[str, Any], weights: dict[str, Tensor]) -> int:
     checksum = zlib.crc32(json.dumps(header).encode())
     for name, value in sorted(weights.items()):
         checksum = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), checksum)
-        if value.numel():
-            checksum = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy(), checksum)
+        for part in parts(value):
+            checksum = zlib.crc32(part, checksum)
     return checksum
 
 
 def _publish(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
-    try:
-        with published(path, "network.tlk") as temporary:
-            save_file(weights, temporary, metadata)
-    except SafetensorError as error:
-        msg = f"{path} cannot be written: {error}. An older file of this name is still there."
-        raise OSError(msg) from error
+    with published(path, "network.tlk") as temporary:
+        try:
+            write_weights(weights, temporary, metadata)
+        except OSError as error:
+            msg = f"{path} cannot be written: {error}. An older file of this name is still there."
+            raise OSError(msg) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -202,7 +202,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         msg = f"{path} is damaged or no file of tl.save: {error}."
         raise ValueError(msg) from error
@@ -217,8 +216,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if newer:
         msg = f"{path} has format {header['format']}; this version of tlkit reads up to {FORMAT}. Update tlkit."
         raise ValueError(msg)
+    weights = copied_out(lambda: mapped(path))  # so that the file can be replaced while the network lives
     if header.pop("crc32", None) != _crc32(header, weights):
         msg = f"{path} is damaged: it does not hold what was saved. Copy or save it again."
         raise ValueError(msg)
-    # copies, so that the file can be replaced while the network lives
-    return header, {name: value.clone() for name, value in weights.items()}
+    return header, weights

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import _TYPES
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tlkit.errors import quoted
 
-__all__ = ["copied_out", "filled", "made", "read_weights"]
+__all__ = ["copied_out", "filled", "made", "mapped", "parts", "read_weights", "write_weights"]
 
 AT_ONCE = 1 << 26  # bytes of a file that lie in memory beside their copies
 
@@ -39,7 +42,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
         raise FileNotFoundError(msg)
     try:
-        state = copied_out(lambda: _mapped(path)) if path.suffix == ".safetensors" else _read_torch(path)
+        state = copied_out(lambda: mapped(path)) if path.suffix == ".safetensors" else _read_torch(path)
     except (SafetensorError, OSError) as error:
         msg = f"{path} is damaged or no safetensors file: {error}."
         raise ValueError(msg) from error
@@ -51,7 +54,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def copied_out(mapped: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def copied_out(open_file: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Copy tensors out of a mapped file, into memory of torch's own and in torch's own layout.
 
     What was read of a mapping counts as memory of this process, so the file is mapped anew every now and then: the
@@ -60,17 +63,17 @@ def copied_out(mapped: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    mapped : callable
+    open_file : callable
         Maps the file, and returns its tensors by name.
     """
-    source = mapped()
+    source = open_file()
     copies = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in source.items()}
     read = 0
     for name, copied in copies.items():
         for part in _parts(copied):
             if read > AT_ONCE:
                 source = {}  # ends the mapping
-                source, read = mapped(), 0
+                source, read = open_file(), 0
             copied[part].copy_(source[name][part])
             read += copied[part].nbytes
     return copies
@@ -84,9 +87,36 @@ def _parts(value: Tensor) -> Iterator[Any]:
     return (slice(start, start + rows) for start in range(0, len(value), rows))
 
 
-def _mapped(path: Path) -> dict[str, Tensor]:
+def mapped(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, which lie in the file until they are read."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def parts(value: Tensor) -> Iterator[memoryview]:
+    """Return a tensor's bytes piece by piece.
+
+    A piece is copied: NumPy, or a writer that asks for the tensor's place, would end its sharing of memory with copies.
+    """
+    for part in value.detach().reshape(-1).split(AT_ONCE // 64):
+        yield memoryview(part.clone().view(torch.uint8).numpy())
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file tensor by tensor, wide numbers first, so that all are aligned."""
+    kinds = {dtype: name for name, dtype in _TYPES.items()}
+    ordered = dict(sorted(weights.items(), key=lambda item: (-item[1].element_size(), item[0])))
+    ends = [0, *accumulate(value.nbytes for value in ordered.values())]
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    for (name, value), place in zip(ordered.items(), pairwise(ends), strict=True):
+        header[name] = {"dtype": kinds[value.dtype], "shape": list(value.shape), "data_offsets": list(place)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for value in ordered.values():
+            for part in parts(value):
+                file.write(part)
 
 
 def _read_torch(path: Path) -> Any:

@@ -189,6 +189,80 @@ def test_a_module_of_ones_own_that_computes_something_else_with_the_same_weights
     assert (again.computed, again.reasons) == (0, ())
 
 
+CELL = """
+FACTOR = 2.0
+
+def shifted(x):
+    return x + 1.0
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.weights = [1.0, 2.0]
+        self.function = torch.relu
+
+    def forward(self, x):
+        return self.conv(x)
+
+    def scaled(self, x):
+        return x * 3.0
+
+class Cell(Base):
+    def forward(self, x):
+        one = [shifted(part) * FACTOR for part in (super().forward(x),)][0]
+        return self.function(self.scaled(one)) * self.weights[0]
+"""
+EDITS = {
+    "a number of the cell": ("FACTOR = 2.0", "FACTOR = 4.0"),
+    "a function of the cell": ("x + 1.0", "x + 2.0"),
+    "a method that forward calls": ("x * 3.0", "x * 5.0"),
+    "an inherited forward": ("return self.conv(x)", "return -self.conv(x)"),
+    "code inside an expression": ("shifted(part) * FACTOR", "shifted(part) / FACTOR"),
+    "a list of numbers": ("[1.0, 2.0]", "[1.5, 2.0]"),
+    "a function that it holds": ("torch.relu", "torch.tanh"),
+}
+HARMLESS = {
+    "a variable's name": ("one", "another"),
+    "a comment": ("return x * 3.0", "# three times as much\n        return x * 3.0"),
+    "empty lines": ("FACTOR = 2.0", "\n\nFACTOR = 2.0"),
+    "a function that forward doesn't call": (
+        "class Cell(Base):",
+        "class Cell(Base):\n    def plot(self):\n        print(1)\n",
+    ),
+}
+
+
+def run_cell(code):
+    """Run a notebook's cell and return a helper of the module that it defines."""
+    names = {"nn": nn, "torch": torch, "__name__": "__main__"}
+    exec(code, names)
+    return helper_of(names["Cell"]())
+
+
+def computed_again(folder, old, new):
+    assert CELL.count(old) >= 1
+    with seeded(2):
+        data = torch.randn(8, 3, 6, 6), torch.arange(8) % 2
+    run_cell(CELL).featurize(data, to=folder, progress=False)
+    helper = run_cell(CELL.replace(old, new))
+    store = helper.featurize(data, to=folder, progress=False)
+    assert torch.equal(store.load().tensors["own"], helper.featurize(data, progress=False).tensors["own"])
+    return store.computed, store.reasons
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edit_in_the_cell_of_a_module_of_ones_own(tmp_path, what):
+    computed, [reason] = computed_again(tmp_path, *EDITS[what])
+    assert computed == 2
+    assert reason.startswith("graph: own")
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_an_edit_that_changes_nothing_of_what_a_module_computes(tmp_path, what):
+    assert computed_again(tmp_path, *HARMLESS[what]) == (0, ())
+
+
 # What needs some rows again
 
 
