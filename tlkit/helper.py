@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch import Tensor
 
+from tlkit.describing import described, digest_of_tensor
 from tlkit.engines import Engine, is_exact
 from tlkit.errors import near_misses, quoted
 from tlkit.features import FeatureRows, Features
@@ -26,7 +26,6 @@ from tlkit.training import History, as_data, fit
 __all__ = ["TransferLearningHelper"]
 
 SOLVERS = ("updater", "lbfgs")
-DIGESTED = 1 << 18  # numbers at a time
 
 
 class TransferLearningHelper:
@@ -99,9 +98,10 @@ class TransferLearningHelper:
             named = self._engine(engine, 1, rows, dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
-        spec, compute = self.plan(data, engine, dtype=dtype, batch_size=batch_size)
-        if to is None:
+        compute = self._compute(data, engine, dtype, batch_size)
+        if to is None:  # without a store, nothing needs to be told apart by a digest
             return self._in_memory(compute, progress=progress)
+        spec = self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data)))
         return FeatureStore.fill(to, spec, compute, progress=progress)
 
     def plan(
@@ -112,6 +112,10 @@ class TransferLearningHelper:
         `featurize` gives them to `FeatureStore.fill`; many machines that fill one store together give them to
         `tlkit.store.prepare` and `tlkit.store.fill_shard`. The parameters are those of `featurize`.
         """
+        compute = self._compute(data, engine, dtype, batch_size)
+        return self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data))), compute
+
+    def _compute(self, data: Any, engine: str, dtype: torch.dtype, batch_size: int) -> _Rows:
         data = as_data(data, self.network)
         if isinstance(data.labels, Mapping):
             msg = (
@@ -119,9 +123,7 @@ class TransferLearningHelper:
                 "fit_featurized the labels: helper.fit_featurized((helper.featurize(x), labels))."
             )
             raise TypeError(msg)
-        exact = is_exact(engine, len(data))
-        run = self._engine(engine, len(data), batch_size, dtype)
-        return self._spec(data, dtype, exact=exact), _Rows(run, data, batch_size, dtype)
+        return _Rows(self._engine(engine, len(data), batch_size, dtype), data, batch_size, dtype)
 
     def fit_featurized(
         self,
@@ -205,7 +207,7 @@ class TransferLearningHelper:
         key = {
             "boundary": list(self.unfrozen_network.inputs),
             "graph": {name: _described(vertex) for name, vertex in self.frozen_network.vertices.items()},
-            "weights": {name: _digest(value) for name, value in {**dict(buffers), **weights}.items()},
+            "weights": {name: digest_of_tensor(value) for name, value in {**dict(buffers), **weights}.items()},
             "preprocessing": preprocessing.to_dict() if preprocessing else {},
             "pixels": asdict(data.geometry) if hasattr(data, "geometry") else {},
             "precision": "exact" if exact else "within 1e-4",
@@ -231,41 +233,7 @@ class _Rows:
 
 
 def _described(vertex: Any) -> dict[str, Any]:
-    return {"reads": list(vertex.inputs), "computes": _parts(vertex.module)}
-
-
-def _parts(module: nn.Module) -> str:
-    """Write down what a module computes; dropout is left out, it never acts in a frozen vertex."""
-    return "\n".join(
-        f"{name}: {type(part).__name__}({part.extra_repr()}){_own(part)}"
-        for name, part in module.named_modules()
-        if not isinstance(part, _DropoutNd)
-    )
-
-
-def _own(part: nn.Module) -> str:
-    """Return what a printout leaves out: the code of traced modules, code and numbers of a user's own."""
-    if isinstance(part, fx.GraphModule):
-        return f" {part.code.strip()}"
-    if type(part).__module__.split(".")[0] in ("torch", "torchvision", "timm", "tlkit"):
-        return ""
-    numbers = {
-        name: value
-        for name, value in vars(part).items()
-        if not name.startswith("_") and name != "training" and isinstance(value, (bool, int, float, str, tuple))
-    }
-    code = part.forward.__code__
-    constants = [value for value in code.co_consts if isinstance(value, (bool, int, float, str, tuple, type(None)))]
-    steps = hashlib.sha256(repr([code.co_code, constants, code.co_names]).encode()).hexdigest()
-    return f" {sorted(numbers.items())} {steps}"
-
-
-def _digest(value: Tensor) -> str:
-    found = hashlib.sha256()
-    for part in value.detach().cpu().contiguous().view(-1).split(DIGESTED):
-        # a piece is copied: handing the tensor itself to NumPy would end its sharing of memory with another network
-        found.update(part.clone().view(torch.uint8).numpy())
-    return found.hexdigest()
+    return {"reads": list(vertex.inputs), "computes": described(vertex.module)}
 
 
 def _fingerprints(data: Any) -> list[dict[str, Any]]:
@@ -273,13 +241,16 @@ def _fingerprints(data: Any) -> list[dict[str, Any]]:
     if hasattr(data, "paths"):
         return [_fingerprint(path) for path in data.paths]
     return [
-        {"sha256": hashlib.sha256(b"".join(_digest(value[0]).encode() for value in _values(x))).hexdigest()}
+        {"sha256": hashlib.sha256(b"".join(digest_of_tensor(value[0]).encode() for value in _values(x))).hexdigest()}
         for x, _ in data.batches(1)
     ]
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError:  # reading its pixels says why, and lists all pictures like it
+        content = b""
     name = f"{path.parent.name}/{path.name}"
     return {"path": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
