@@ -228,18 +228,45 @@ def test_a_store_names_what_computed_it_and_exact_features_are_other_features(tm
     torch.testing.assert_close(before, exact.load().tensors["0"])
 
 
-def test_an_engine_is_made_once_for_a_helper_until_the_frozen_weights_change(monkeypatch):
-    made = []
-    monkeypatch.setattr("tlkit.helper.Engine", lambda *args: made.append(args) or Engine(*args))
-    helper = tl.TransferLearningHelper(chain(4, 8, 3), "0")
-    x = torch.randn(5, 4)
-    first = helper.featurize(x)
-    helper.featurize(x)
-    assert len(made) == 1
-    with torch.no_grad():
-        helper.network.vertices["0"].module.weight.mul_(2)
-    assert not torch.equal(helper.featurize(x), first)
-    assert len(made) == 2
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+@needs_onnxruntime
+def test_a_helper_follows_other_picture_sizes_and_other_activations(engine):
+    net = tl.Network.from_module(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+        torch.zeros(1, 3, 8, 8),
+    )
+    boundary = net.cut_points[-1]
+    helper = tl.TransferLearningHelper(net, boundary)
+
+    def check(size):
+        with seeded(size):
+            x = torch.randn(MANY_ROWS, 3, size, size)
+        found = helper.featurize((x, torch.zeros(len(x), dtype=torch.long)), engine=engine, progress=False)
+        torch.testing.assert_close(found.tensors[boundary], answer(helper.frozen_network, x), rtol=0, atol=1e-4)
+
+    check(8)
+    check(12)
+    net.vertices["0"].module.activation = nn.Tanh()
+    check(12)
+
+
+@needs_onnxruntime
+def test_modules_of_ones_own_that_print_alike_are_not_taken_for_each_other(recwarn):
+    class Scaled(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x):
+            return x * self.factor
+
+    for factor in (2.0, 3.0):
+        vertices = {"own": tl.Vertex(Scaled(factor), "x"), "out": tl.Vertex(nn.Linear(4, 2), "own")}
+        front = tl.Network(vertices, {"x": (4,)}, "out").freeze("own").split()[0]
+        runs = Engine("auto", front, MANY_ROWS)
+        assert torch.equal(only(runs(torch.ones(2, 4))), torch.full((2, 4), factor))
+        assert runs.name.startswith("onnxruntime")
+    assert not recwarn.list
 
 
 @pytest.mark.gpu

@@ -202,6 +202,28 @@ def test_an_output_whose_labels_are_missing_leaves_the_other_one_alone():
     assert not torch.equal(after["kind.weight"], before["kind.weight"])
 
 
+def test_an_output_that_is_frozen_adds_nothing_to_the_loss():
+    from tlkit.training import compute_loss
+
+    x, kinds = blobs(12)
+    net = two_outputs()
+    net._set_frozen({"0": False, "size": False})
+    losses = [compute_loss(net, x, {"kind": kinds, "size": torch.full((12,), size)}) for size in (0.0, 99.0)]
+    assert torch.equal(*losses)
+    assert torch.equal(losses[0], compute_loss(two_outputs((1, 0)), x, {"kind": kinds, "size": x[:, 0]}))
+
+
+def test_a_network_trained_on_margins_is_evaluated_by_its_largest_score():
+    net = classifier(4, 8, 3, loss="hinge")
+    x, labels = blobs(30)
+    history = tl.fit(net, (x, labels), epochs=40, listeners=[tl.EvaluateEvery(10, (x, labels))], progress=False)
+    found = tl.evaluate(net, (x, labels))
+    scores = net(x)
+    assert found.accuracy == float((scores.argmax(1) == labels).float().mean()) > 0.8
+    assert history.evaluations[-1][1] == found.accuracy
+    assert torch.allclose(found.probabilities.sum(1), torch.ones(30))
+
+
 # -- what cannot be meant -------------------------------------------------------------------------------------------
 
 GOOD = [

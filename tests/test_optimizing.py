@@ -293,3 +293,20 @@ def test_an_optimizer_of_torch_given_as_a_partial_is_used():
     rule = functools.partial(torch.optim.Rprop, lr=0.02)
     net = tuned(rule)
     check(net, trained_by_hand(net, rule))
+
+
+def test_biases_that_vertices_share_are_penalized_once():
+    shared = nn.Linear(4, 4)
+    vertices = {"a": tl.Vertex(shared, "x"), "b": tl.Vertex(shared, "a"), "out": tl.Vertex(nn.Linear(4, 3), "b")}
+    edits = tl.TransferLearning(tl.Network(vertices, {"x": (4,)}, "out"))
+    edits.fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Sgd(0.1), l2=0.5, l2_bias=2.0))
+    optimizers = Optimizers.of(edits.build())
+    for parameter in optimizers.network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = [parameter.detach().clone() for parameter in optimizers.network.parameters()]
+    penalty = optimizers.step()
+    for old, parameter in zip(before, optimizers.network.parameters(), strict=True):
+        rate = 0.5 if parameter.ndim > 1 else 2.0
+        assert torch.allclose(parameter, old * (1 - 0.1 * rate))
+    expected = sum((0.25 if old.ndim > 1 else 1.0) * old.square().sum() for old in before)
+    assert torch.allclose(penalty, expected)

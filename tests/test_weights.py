@@ -12,7 +12,7 @@ from torchvision import models
 
 from tlkit import weights
 from tlkit.copying import copied
-from tlkit.weights import filled, made, read_weights, write_weights
+from tlkit.weights import KINDS, filled, made, read_weights, write_weights
 
 WRITERS = {
     "safetensors": save_file,
@@ -102,6 +102,21 @@ def test_what_is_written_is_what_safetensors_reads(tmp_path):
     found = load_file(tmp_path / "weights.safetensors")
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in expected.items())
+
+
+@pytest.mark.parametrize("dtype", KINDS, ids=str)
+def test_every_number_type_comes_back_from_what_safetensors_itself_reads(tmp_path, dtype):
+    expected = torch.tensor([[0, 1], [1, 0], [1, 1]]).to(dtype)
+    write_weights({"weight": expected}, tmp_path / "weights.safetensors", {})
+    found = load_file(tmp_path / "weights.safetensors")["weight"]
+    assert found.dtype == dtype
+    assert torch.equal(found, expected)
+
+
+def test_a_number_type_without_a_name_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"'weight' holds numbers of torch.complex128, which cannot be saved"):
+        write_weights({"weight": torch.zeros(2, dtype=torch.complex128)}, tmp_path / "weights.safetensors", {})
+    assert not list(tmp_path.iterdir())
 
 
 class Bomb:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import itertools
 import warnings
@@ -15,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tlkit.describing import described, digest_of_tensor
 from tlkit.downloads import home
 from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network
 from tlkit.inference import folded
+from tlkit.shards import digest
 
 __all__ = ["ENGINES", "Engine", "is_exact"]
 
@@ -84,7 +85,7 @@ class Engine:
         self.dtype = dtype
         self.name = f"torch {torch.__version__}"
         self._run: Run | None = self._plain if is_exact(engine, rows) else None
-        self._forms = _forms(engine, network)
+        self._engine = engine
 
     @torch.no_grad()
     def __call__(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,7 +101,7 @@ class Engine:
     def _first_that_agrees(self, x: Any) -> Run:
         few = {name: value[:CHECKED_ROWS] for name, value in x.items()} if isinstance(x, dict) else x[:CHECKED_ROWS]
         expected = self._plain(few)
-        for name, make in self._forms.items():
+        for name, make in _forms(self._engine, self.network).items():
             try:
                 run = make(self, few)
                 found = run(few)
@@ -158,24 +159,21 @@ def _onnxruntime(engine: Engine, few: Any) -> Run:
     # folding leaves less to convert; the pictures may have another size than the network's usual one
     fast = Network(folded(network).vertices, shapes, network.outputs)
     folder = home() / "engines"
-    path = folder / f"{_fingerprint(fast, engine.batch_size)}.onnx"
+    path = folder / f"{_fingerprint(network, shapes, engine.batch_size)}.onnx"
     answers = onnxruntime_run(fast, engine.batch_size, path)
     _keep_newest(folder, path)
     return lambda x: answers(network.named_inputs(x))
 
 
-def _fingerprint(network: Network, batch_size: int) -> str:
+def _fingerprint(network: Network, shapes: Mapping[str, tuple[int, ...]], batch_size: int) -> str:
     """Tell converted networks apart by all that they depend on."""
     from tlkit import __version__
 
-    versions = [__version__, torch.__version__, *map(_version, ("onnxscript", "onnxruntime"))]
-    found = hashlib.sha256(repr([versions, batch_size, network.input_shapes, network.outputs]).encode())
-    for name, vertex in network.vertices.items():
-        found.update(repr([name, vertex.inputs, str(vertex.module), getattr(vertex.module, "code", "")]).encode())
-    for name, value in network.state_dict().items():
-        found.update(name.encode())
-        found.update(value.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()[:32]
+    made_by = [__version__, torch.__version__, *map(_version, ("onnxscript", "onnxruntime"))]
+    graph = [[name, vertex.inputs, described(vertex.module)] for name, vertex in network.vertices.items()]
+    values = {**dict(network.named_buffers()), **network.state_dict()}
+    weights = [[name, str(value.dtype), digest_of_tensor(value)] for name, value in values.items()]
+    return digest([made_by, graph, weights, shapes, network.outputs, batch_size])[:32]
 
 
 def _keep_newest(folder: Path, used: Path) -> None:

@@ -186,7 +186,8 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     Parameters
     ----------
     net : nn.Module
-        Answers probabilities of shape (n, classes) to a batch of the data, as a `Network` does.
+        Answers probabilities of shape (n, classes) to a batch of the data, as a `Network` does. The scores of a
+        network trained on the hinge loss go through a softmax.
     data : ImageSet, Features, FeatureStore, or tuple of tensors (x, y)
         `y` holds class numbers, a LongTensor of shape (n,); rows with -100, a missing label, are left out.
     batch_size : int
@@ -212,12 +213,15 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
         raise ValueError(msg)
     classes = tuple(getattr(data, "classes", None) or ())
     answers, labels = [], []
+    scores = _answers_scores(net)
     with _evaluation_mode(net) as place, torch.inference_mode():
         for x, y in _batches(data, batch_size):
             if len(y) == 0:
                 continue
             answer = net(_to(x, place))
             answer = answer.cpu() if isinstance(answer, Tensor) else answer
+            if scores:
+                answer = answer.softmax(1)  # the order of the classes stays
             answer, y = _labelled(answer, y.cpu())
             _check_rows(answer, y, classes)  # now, not after the last of many batches
             answers.append(answer)
@@ -254,6 +258,13 @@ def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
     for start in range(0, len(y), batch_size):
         rows = slice(start, start + batch_size)
         yield {name: tensor[rows] for name, tensor in x.items()} if isinstance(x, dict) else x[rows], y[rows]
+
+
+def _answers_scores(net: nn.Module) -> bool:
+    """Say whether a network tells classes apart by scores without bounds, as one trained on margins does."""
+    outputs = getattr(net, "outputs", ())
+    module = net.vertices[outputs[0]].module if len(outputs) == 1 and outputs[0] in net.vertices else None
+    return getattr(module, "loss", None) == "hinge" and isinstance(module.activation, nn.Identity)
 
 
 def _labelled(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:

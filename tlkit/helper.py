@@ -59,7 +59,6 @@ class TransferLearningHelper:
             network._set_frozen(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
         self.frozen_network, self.unfrozen_network = network.split()
-        self._last_engine: tuple[Any, Engine] | None = None
 
     def featurize(
         self,
@@ -95,7 +94,7 @@ class TransferLearningHelper:
         """
         if isinstance(data, (Tensor, Mapping)):
             rows = len(next(iter(_values(data))))
-            named = self._engine(engine, 1, rows, dtype)(data)
+            named = Engine(engine, self.frozen_network, 1, rows, dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
         compute = self._compute(data, engine, dtype, batch_size)
@@ -123,7 +122,8 @@ class TransferLearningHelper:
                 "fit_featurized the labels: helper.fit_featurized((helper.featurize(x), labels))."
             )
             raise TypeError(msg)
-        return _Rows(self._engine(engine, len(data), batch_size, dtype), data, batch_size, dtype)
+        run = Engine(engine, self.frozen_network, len(data), batch_size, dtype)
+        return _Rows(run, data, batch_size, dtype)
 
     def fit_featurized(
         self,
@@ -179,14 +179,6 @@ class TransferLearningHelper:
     def _moved(self, x: Any) -> Any:
         where = next(self.network.parameters()).device
         return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
-
-    def _engine(self, engine: str, rows: int, batch_size: int, dtype: torch.dtype) -> Engine:
-        """Make an engine, or take the last one while it and the frozen weights are the same."""
-        weights = [*self.frozen_network.parameters(), *self.frozen_network.buffers()]
-        key = is_exact(engine, rows), engine, batch_size, dtype, [(id(w), w._version) for w in weights]
-        if self._last_engine is None or self._last_engine[0] != key:
-            self._last_engine = key, Engine(engine, self.frozen_network, rows, batch_size, dtype)
-        return self._last_engine[1]
 
     def _in_memory(self, compute: _Rows, *, progress: bool) -> Features:
         from tqdm.auto import tqdm

@@ -69,7 +69,7 @@ class Optimizers:
             parameters = [p for p in vertex.module.parameters() if p.requires_grad and id(p) not in seen]
             seen.update(map(id, parameters))
             if parameters:
-                group = _Group(vertex.settings, parameters, _biases(vertex.module))
+                group = _Group(vertex.settings, parameters, _biases(vertex.module, parameters))
                 self.groups.append(group)
                 for parameter in parameters:
                     wanted.setdefault(group.updater(parameter), []).append(parameter)
@@ -146,14 +146,15 @@ class Optimizers:
                     optimizer.state[parameters[name]] = dict(values)
 
 
-def _biases(module: nn.Module) -> list[nn.Parameter]:
-    """Biases of weight layers; the shift of a normalization is none."""
-    return [
-        parameter
+def _biases(module: nn.Module, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Return those of the parameters that are biases of weight layers; the shift of a normalization is none."""
+    biases = {
+        id(parameter)
         for part in module.modules()
         for name, parameter in part.named_parameters(recurse=False)
-        if name.endswith("bias") and parameter.requires_grad and _has_matrix(part)
-    ]
+        if name.endswith("bias") and _has_matrix(part)
+    }
+    return [parameter for parameter in parameters if id(parameter) in biases]
 
 
 def _has_matrix(module: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from tlkit.graph import Network
 from tlkit.optimizing import Optimizers
 from tlkit.preprocessing import Preprocessing
 from tlkit.publishing import published
-from tlkit.weights import copied_out, mapped, parts, write_weights
+from tlkit.weights import copied_out, mapped, pieces, write_weights
 
 __all__ = ["load", "save"]
 
@@ -180,8 +180,8 @@ def _crc32(header: dict[str, Any], weights: dict[str, Tensor]) -> int:
     checksum = zlib.crc32(json.dumps(header).encode())
     for name, value in sorted(weights.items()):
         checksum = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), checksum)
-        for part in parts(value):
-            checksum = zlib.crc32(part, checksum)
+        for piece in pieces(value):
+            checksum = zlib.crc32(piece, checksum)
     return checksum
 
 

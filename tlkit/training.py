@@ -167,13 +167,13 @@ def fit(
         training.history.seconds = time.perf_counter() - start
         net.eval()
         _tell(listeners, "training_done", training)
-    if not net.classes and len(data.classes) == _n_answers(net):
+    if data.classes and not net.classes and len(data.classes) == _n_answers(net):
         net.classes = tuple(data.classes)
     return training.history
 
 
 def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) -> Tensor:
-    """Return the loss of a batch: the outputs' losses times their weights, added; missing labels take no part.
+    """Return the loss of a batch: the trained outputs' losses times their weights, added; missing labels take no part.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) ->
     raw = net.preactivations(x)
     modules = net.vertices
     targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
-    losses = {name: modules[name].module.compute_loss for name in raw if name in modules}
+    losses = {name: modules[name].module.compute_loss for name in _trained_outputs(net)}
     return sum(loss(raw[name], targets[name]) for name, loss in losses.items())
 
 
@@ -297,8 +297,9 @@ def check_labels(net: Network, labels: Any) -> None:
 
 
 def _trained_outputs(net: Network) -> list[str]:
-    """Leave out what the trainable half of a split network hands on from the frozen half."""
-    return [name for name in net.outputs if name in net.vertices]
+    """Leave out frozen outputs, and what the trainable half of a split network hands on from the frozen half."""
+    constant = net.frozen - net.passing
+    return [name for name in net.outputs if name in net.vertices and name not in constant]
 
 
 def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:

@@ -12,14 +12,27 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import _TYPES
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tlkit.errors import quoted
 
-__all__ = ["copied_out", "filled", "made", "mapped", "parts", "read_weights", "write_weights"]
+__all__ = ["copied_out", "filled", "made", "mapped", "pieces", "read_weights", "write_weights"]
 
+# number types by safetensors' names for them
+KINDS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
 AT_ONCE = 1 << 26  # bytes of a file that lie in memory beside their copies
 
 # torchvision's files for DenseNet are older than the rule that names in a module hold no dots
@@ -93,7 +106,7 @@ def mapped(path: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def parts(value: Tensor) -> Iterator[memoryview]:
+def pieces(value: Tensor) -> Iterator[memoryview]:
     """Return a tensor's bytes piece by piece.
 
     A piece is copied: NumPy, or a writer that asks for the tensor's place, would end its sharing of memory with copies.
@@ -103,20 +116,31 @@ def parts(value: Tensor) -> Iterator[memoryview]:
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file tensor by tensor, wide numbers first, so that all are aligned."""
-    kinds = {dtype: name for name, dtype in _TYPES.items()}
+    """Write a safetensors file tensor by tensor, wide numbers first, so that all are aligned.
+
+    Raises
+    ------
+    ValueError
+        When a tensor holds numbers of a type that such a file has no name for.
+    """
+    for name, value in weights.items():
+        if value.dtype not in KINDS:
+            msg = (
+                f"'{name}' holds numbers of {value.dtype}, which cannot be saved. Convert it: net.to(torch.float32)."
+            )
+            raise ValueError(msg)
     ordered = dict(sorted(weights.items(), key=lambda item: (-item[1].element_size(), item[0])))
     ends = [0, *accumulate(value.nbytes for value in ordered.values())]
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     for (name, value), place in zip(ordered.items(), pairwise(ends), strict=True):
-        header[name] = {"dtype": kinds[value.dtype], "shape": list(value.shape), "data_offsets": list(place)}
+        header[name] = {"dtype": KINDS[value.dtype], "shape": list(value.shape), "data_offsets": list(place)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for value in ordered.values():
-            for part in parts(value):
-                file.write(part)
+            for piece in pieces(value):
+                file.write(piece)
 
 
 def _read_torch(path: Path) -> Any:

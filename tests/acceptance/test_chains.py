@@ -11,30 +11,21 @@ from yardstick import (
     assert_same_weights,
     assert_trains_alike,
     configuration,
+    conv,
     differing,
     examples,
     in_a_row,
     numbered,
     own_weights,
+    relu,
     same,
     shapes,
     take_weights,
+    tanh,
     train,
 )
 
 import tlkit as tl
-
-
-def tanh(n_out, **options):
-    return tl.Dense(n_out, activation="tanh", **options)
-
-
-def relu(n_out, **options):
-    return tl.Dense(n_out, activation="relu", **options)
-
-
-def conv(n_out, kernel_size=3, **options):
-    return tl.Conv2d(n_out, kernel_size, activation="relu", **options)
 
 
 def test_m1_a_configuration_overrides_every_layers_updater_and_trains_like_a_net_built_with_it():

@@ -19,16 +19,12 @@ from yardstick import (
     own_weights,
     same,
     take_weights,
+    tanh,
     train,
     trained_vertices,
 )
 
 import tlkit as tl
-
-
-def tanh(n_out, **options):
-    return tl.Dense(n_out, activation="tanh", **options)
-
 
 LAYERS = {"a": tanh(6), "b": tanh(5), "c": tanh(7), "out": tl.Output(3)}
 

@@ -12,28 +12,19 @@ from yardstick import (
     assert_same_weights,
     assert_trains_alike,
     configuration,
+    conv,
     examples,
     network,
     own_weights,
+    relu,
     same,
     shapes,
     take_weights,
+    tanh,
     train,
 )
 
 import tlkit as tl
-
-
-def tanh(n_out, **options):
-    return tl.Dense(n_out, activation="tanh", **options)
-
-
-def relu(n_out, **options):
-    return tl.Dense(n_out, activation="relu", **options)
-
-
-def conv(n_out, kernel_size=3, **options):
-    return tl.Conv2d(n_out, kernel_size, activation="relu", **options)
 
 
 def graph(layers: Layers, *, shape=(4,), outputs=("out",), **options) -> tl.Network:

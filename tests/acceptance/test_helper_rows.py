@@ -15,16 +15,13 @@ from yardstick import (
     own_weights,
     same,
     take_weights,
+    tanh,
     train,
 )
 
 import tlkit as tl
 
 FITS = 5
-
-
-def tanh(n_out, **options):
-    return tl.Dense(n_out, activation="tanh", **options)
 
 
 CENTRE = {

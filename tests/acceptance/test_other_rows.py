@@ -10,18 +10,19 @@ from nets import furthest, moved, narrow_vgg16, pictures, seeded, weights
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
-from yardstick import examples, in_a_row, network, own_weights, same, train, trained_vertices
+from yardstick import (
+    conv,
+    examples,
+    in_a_row,
+    network,
+    own_weights,
+    relu,
+    same,
+    train,
+    trained_vertices,
+)
 
 import tlkit as tl
-
-
-def conv(n_out, kernel_size=3, **options):
-    return tl.Conv2d(n_out, kernel_size, activation="relu", **options)
-
-
-def relu(n_out, **options):
-    return tl.Dense(n_out, activation="relu", **options)
-
 
 # -- summaries ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 import yaml
 from nets import furthest, moved, weights
-from yardstick import configuration, examples, in_a_row, network, train
+from yardstick import (
+    configuration,
+    examples,
+    in_a_row,
+    network,
+    relu,
+    train,
+)
 
 import tlkit as tl
 
@@ -32,10 +39,6 @@ def test_j1_a_configuration_as_json_or_yaml_comes_back_equal_removals_included()
             assert back == tuning
             assert back.given() == tuning.given()
     assert tl.FineTuneConfiguration.from_json(TUNING.to_json()).l2 is None
-
-
-def relu(n_out, **options):
-    return tl.Dense(n_out, activation="relu", **options)
 
 
 def chain():

@@ -157,3 +157,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attention(x, x, x, need_weights=False)[0].mean(dim=1)
+
+
+def tanh(n_out, **options):
+    """A fully connected layer with tanh."""
+    return tl.Dense(n_out, activation="tanh", **options)
+
+
+def relu(n_out, **options):
+    """A fully connected layer with ReLU."""
+    return tl.Dense(n_out, activation="relu", **options)
+
+
+def conv(n_out, kernel_size=3, **options):
+    """A convolution with ReLU."""
+    return tl.Conv2d(n_out, kernel_size, activation="relu", **options)
