@@ -125,9 +125,7 @@ def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     """
     for name, value in weights.items():
         if value.dtype not in KINDS:
-            msg = (
-                f"'{name}' holds numbers of {value.dtype}, which cannot be saved. Convert it: net.to(torch.float32)."
-            )
+            msg = f"'{name}' holds numbers of {value.dtype}, which cannot be saved. Convert it: net.to(torch.float32)."
             raise ValueError(msg)
     ordered = dict(sorted(weights.items(), key=lambda item: (-item[1].element_size(), item[0])))
     ends = [0, *accumulate(value.nbytes for value in ordered.values())]
