@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tlkit.augmenting import AugmentedImages, Views
 from tlkit.describing import described, digest_of_tensor
 from tlkit.engines import Engine, is_exact
 from tlkit.errors import near_misses, quoted
@@ -68,6 +69,7 @@ class TransferLearningHelper:
         *,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 16,
+        views: int | None = None,
         progress: bool = True,
     ) -> Tensor | dict[str, Tensor] | Features | FeatureStore:
         """Return what the frozen part says of the data.
@@ -89,33 +91,50 @@ class TransferLearningHelper:
             How the features are kept; float16 halves their size.
         batch_size : int
             Images that run through the network together; more suit a GPU, and take more memory.
+        views : int, optional
+            For augmented images only, and needed there: how many fixed versions of each picture are featurized. The
+            features have `views` rows for each picture.
         progress : bool
             Whether to show a progress bar.
+
+        Raises
+        ------
+        ValueError
+            When the data are augmented at random and `views` is missing, or the other way round; when the engine is
+            unknown.
+        BadImagesError
+            When pictures cannot be decoded.
         """
         if isinstance(data, (Tensor, Mapping)):
             rows = len(next(iter(_values(data))))
             named = Engine(engine, self.frozen_network, 1, rows, dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
-        compute = self._compute(data, engine, dtype, batch_size)
+        compute = self._compute(data, engine, dtype, batch_size, views)
         if to is None:  # without a store, nothing needs to be told apart by a digest
             return self._in_memory(compute, progress=progress)
         spec = self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data)))
         return FeatureStore.fill(to, spec, compute, progress=progress)
 
     def plan(
-        self, data: Any, engine: str = "auto", *, dtype: torch.dtype = torch.float32, batch_size: int = 16
+        self,
+        data: Any,
+        engine: str = "auto",
+        *,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 16,
+        views: int | None = None,
     ) -> tuple[StoreSpec, _Rows]:
         """Return what a store of the data's features holds, and what computes some of its rows.
 
         `featurize` gives them to `FeatureStore.fill`; many machines that fill one store together give them to
         `tlkit.store.prepare` and `tlkit.store.fill_shard`. The parameters are those of `featurize`.
         """
-        compute = self._compute(data, engine, dtype, batch_size)
+        compute = self._compute(data, engine, dtype, batch_size, views)
         return self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data))), compute
 
-    def _compute(self, data: Any, engine: str, dtype: torch.dtype, batch_size: int) -> _Rows:
-        data = as_data(data, self.network)
+    def _compute(self, data: Any, engine: str, dtype: torch.dtype, batch_size: int, views: int | None) -> _Rows:
+        data = _unchanging(as_data(data, self.network), views, self.unfrozen_network.inputs)
         if isinstance(data.labels, Mapping):
             msg = (
                 "Features hold one label for each row. For several outputs featurize the inputs alone, and give "
@@ -222,6 +241,35 @@ class _Rows:
     def __call__(self, rows: range) -> dict[str, Tensor]:
         parts = [self.run(x) for x, _ in self.data.batches(self.batch_size, torch.tensor(rows))]
         return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
+
+
+def _unchanging(data: Any, views: int | None, boundary: Sequence[str]) -> Any:
+    """Return data that give the same rows each time they are read, and refuse others."""
+    if isinstance(data, AugmentedImages):
+        if views is not None:
+            return Views(data, views)
+    elif views is not None:
+        msg = (
+            f"views={views!r} asks for versions of augmented images, and these are the same each time. Leave it out, "
+            "or augment them first: helper.featurize(images.augmented(transform), views=4)."
+        )
+        raise ValueError(msg)
+    elif _reads_the_same(data):
+        return data
+    msg = (
+        f"These images change at random each time they are read, and features of {quoted(boundary, 'and')} are "
+        "computed once: every epoch would repeat the same versions. Featurize some fixed versions of each picture, "
+        "helper.featurize(images.augmented(transform), views=4), or train the whole network, tl.fit(net, images)."
+    )
+    raise ValueError(msg)
+
+
+def _reads_the_same(data: Any) -> bool:
+    """Read the first rows twice; pictures from files and tensors need no such test."""
+    if hasattr(data, "paths") or hasattr(data, "tensors"):
+        return True
+    (one, _), (other, _) = (next(iter(data.batches(4))) for _ in range(2))
+    return all(map(torch.equal, _values(one), _values(other)))
 
 
 def _described(vertex: Any) -> dict[str, Any]:

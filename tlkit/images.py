@@ -7,7 +7,7 @@ import html
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tlkit.augmenting import AugmentedImages
 from tlkit.decoding import BadImagesError, Geometry, Pictures
 from tlkit.preprocessing import Preprocessing
 from tlkit.sources import class_files, class_folder, equal_files
@@ -179,6 +180,24 @@ class ImageSet:
         """Return the pictures of some row numbers (or of a mask), in that order; the decoded pixels are shared."""
         rows = self._numbers(indices)
         return ImageSet(self._pictures, self.labels[rows], self.classes, skipped=self.skipped, rows=self._rows[rows])
+
+    def augmented(self, transform: Callable[[Tensor], Tensor]) -> AugmentedImages:
+        """Return the pictures changed at random each time they are read.
+
+        Parameters
+        ----------
+        transform : callable
+            Takes uint8 pixels of shape (3, size, size) and returns as many, for example
+            ``torchvision.transforms.v2.RandomHorizontalFlip()``.
+
+        Examples
+        --------
+        >>> from torchvision.transforms import v2
+        >>> train = load("drawn", per_class=10).train
+        >>> train.augmented(v2.RandomHorizontalFlip())
+        AugmentedImages: 40 images, changed by RandomHorizontalFlip(p=0.5) at each reading
+        """
+        return AugmentedImages(self, transform)
 
     def pixels(self, rows: Sequence[int] | Tensor | None = None) -> Tensor:
         """Return uint8 pixels of shape (n, 3, size, size) of some row numbers, or of all."""
