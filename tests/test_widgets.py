@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -507,21 +504,3 @@ def test_a_boundary_that_is_called_like_a_new_layer_is_no_trouble():
     net, run = HeadBench(data, data).run(Head((4,)))
     assert net.outputs == ("new_predictions",)
     assert run.parameters == net.summary().total
-
-
-# -- imports --------------------------------------------------------------------------------------------------------
-
-
-def test_importing_tlkit_loads_no_widgets_and_no_figures():
-    code = (
-        "import sys, tlkit as tl; tl.check('05.1', 1); tl.Network; "
-        "print([name for name in ('ipywidgets', 'matplotlib', 'IPython') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_without_ipywidgets_the_error_says_what_to_install():
-    code = "import sys; sys.modules['ipywidgets'] = None; import tlkit as tl; tl.FreezePicker"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "The widgets need the package ipywidgets. Install it" in done.stderr

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 try:
+    import anywidget  # noqa: F401
     import ipywidgets  # noqa: F401
 except ModuleNotFoundError as error:
-    msg = "The widgets need the package ipywidgets. Install it: pip install 'ipywidgets>=8.1'."
+    msg = f"The widgets need the package {error.name}. Install it: pip install 'ipywidgets>=8.1' 'anywidget>=0.9'."
     raise ModuleNotFoundError(msg) from error
 
 from tlkit.widgets.freeze_picker import FreezePicker

@@ -6,7 +6,23 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["FROZEN", "TRAINABLE", "StaticFace", "code_block", "error", "facts", "headline", "note", "row", "table"]
+import ipywidgets
+
+from tlkit.widgets.keyboard import GUARDED, KeyboardGuard
+
+__all__ = [
+    "FROZEN",
+    "TRAINABLE",
+    "Panel",
+    "StaticFace",
+    "code_block",
+    "error",
+    "facts",
+    "headline",
+    "note",
+    "row",
+    "table",
+]
 
 # The colors and the hatching of tlkit.plots, as styles. White on the blue and black on the orange are both readable.
 FROZEN = (
@@ -31,6 +47,22 @@ class StaticFace:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {**super()._repr_mimebundle_(**kwargs), "text/plain": repr(self), "text/html": self.face()}
+
+
+class Panel(StaticFace, ipywidgets.VBox):
+    """A widget made of controls one below the other: keys stay in them, and it has a face that stands still.
+
+    A subclass says what `face` and `__repr__` are; both are the same in every run, because notebooks are compared.
+
+    Parameters
+    ----------
+    children : iterable of Widget
+        From top to bottom; an invisible keyboard guard follows them.
+    """
+
+    def __init__(self, children: Iterable[ipywidgets.Widget]) -> None:
+        super().__init__([*children, KeyboardGuard()], layout={"max_width": "860px"})
+        self.add_class(GUARDED)
 
 
 def note(text: str) -> str:

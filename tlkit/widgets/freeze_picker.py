@@ -12,14 +12,14 @@ from tlkit.builder import TransferLearning
 from tlkit.graph import Network
 from tlkit.memory import counted, readable_size
 from tlkit.widgets.cuts import Cut, CutPoints, Part
-from tlkit.widgets.face import FROZEN, TRAINABLE, StaticFace, code_block, error, facts, row
+from tlkit.widgets.face import FROZEN, TRAINABLE, Panel, code_block, error, facts, row
 
 __all__ = ["FreezePicker"]
 
 NOTHING = "(nothing frozen)"
 
 
-class FreezePicker(StaticFace, ipywidgets.VBox):
+class FreezePicker(Panel):
     """A slider over the places where a network can be frozen, with what each choice means.
 
     Every position shows which stages of the network are frozen and which are trained, how many parameters that is,
@@ -75,7 +75,7 @@ class FreezePicker(StaticFace, ipywidgets.VBox):
         controls = ipywidgets.HBox(
             [self._less, self._slider, self._more], layout={"flex_flow": "row wrap", "align_items": "center"}
         )
-        super().__init__([controls, self._picture], layout={"max_width": "860px"})
+        super().__init__([controls, self._picture])
         self._slider.observe(self._moved, "value")
         self._less.on_click(lambda _: self._step(-1))
         self._more.on_click(lambda _: self._step(+1))

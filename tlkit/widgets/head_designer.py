@@ -13,7 +13,7 @@ from tlkit.features import FeatureRows
 from tlkit.graph import Network
 from tlkit.layers import Dense, Description, Output
 from tlkit.memory import counted
-from tlkit.widgets.face import StaticFace, code_block, error, headline, note, table
+from tlkit.widgets.face import Panel, code_block, error, headline, note, table
 from tlkit.widgets.heads import Head, HeadBench, Run, hold_out
 
 __all__ = ["HeadDesigner"]
@@ -25,7 +25,7 @@ PRESETS = {"last layer (III.A)": (), "1024-256 (III.B)": (1024, 256)}
 SHOWN_RUNS = 6
 
 
-class HeadDesigner(StaticFace, ipywidgets.VBox):
+class HeadDesigner(Panel):
     """Controls for the layers of a new head, which is trained on cached features at every change.
 
     The number of classes is the data's. The same settings always give the same weights, so that two rows of the table
@@ -79,7 +79,7 @@ class HeadDesigner(StaticFace, ipywidgets.VBox):
         self._result = ipywidgets.HTML()
         self._code = ipywidgets.HTML()
         code = ipywidgets.Accordion([self._code], titles=["The same in code (.code)"], selected_index=None)
-        super().__init__([*self._controls(), self._result, code], layout={"max_width": "860px"})
+        super().__init__([*self._controls(), self._result, code])
         self._train()
 
     # -- what a program asks and sets ---------------------------------------------------------------------------

@@ -1,0 +1,30 @@
+"""The keyboard guard: keys that are pressed in a widget stay there and never reach the notebook around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anywidget
+
+__all__ = ["GUARDED", "KeyboardGuard"]
+
+GUARDED = "tlkit-widget"  # class of the boxes whose controls are guarded; keyboard.js knows it too
+
+
+class KeyboardGuard(anywidget.AnyWidget):
+    """An invisible widget that keeps arrow keys and letters in the controls of all boxes of the class `GUARDED`.
+
+    JupyterLab and Notebook 7 take most keys for their own commands while an output has the focus: in a drop-down list
+    the arrow down selects the next cell, and "b" inserts one. `tlkit.widgets.face.Panel` brings a guard along.
+
+    Examples
+    --------
+    >>> import ipywidgets
+    >>> box = ipywidgets.VBox([ipywidgets.Dropdown(options=["a", "b"]), KeyboardGuard()])
+    >>> _ = box.add_class(GUARDED)
+    """
+
+    _esm = Path(__file__).with_name("keyboard.js")
+
+    def __repr__(self) -> str:
+        return "KeyboardGuard()"
