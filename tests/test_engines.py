@@ -14,7 +14,7 @@ from torch import nn
 
 import tlkit as tl
 from tlkit import engines
-from tlkit.engines import MANY_ROWS, Engine, is_exact
+from tlkit.engines import MANY_ROWS, Engine, batch_size_for, is_exact
 from tlkit.inference import folded
 from tlkit.layers import NORMS
 
@@ -279,3 +279,11 @@ def test_on_a_gpu_the_folded_network_says_the_same_within_what_is_stored(plain, 
     assert found.is_cuda
     assert float((found.float() - expected).abs().max()) <= share * max(1.0, float(expected.abs().max()))
     assert runs.name.endswith("folded")
+
+
+def test_batches_are_as_large_as_take_little_memory():
+    small = tl.Network.from_module(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 32, 32))
+    assert batch_size_for(small) == 32
+    large = tl.Network.from_module(nn.Sequential(nn.Conv2d(3, 64, 3, padding=1)), torch.zeros(1, 3, 512, 512))
+    assert batch_size_for(large) == 1  # it reads 3 MB and answers 67 MB for each image
+    assert batch_size_for(tl.zoo.load("vgg16", weights=None)) == 4

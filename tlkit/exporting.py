@@ -333,6 +333,8 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it would print what it also raises
     options.intra_op_num_threads = torch.get_num_threads()
+    # threads that wait sleep: spinning, they would take the processors from those that decode pictures
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -21,8 +21,7 @@ __all__ = ["Finding", "examine", "run"]
 # for what they write.
 NOTEBOOK_MEMORY, NOTEBOOK_DISK = 1_500_000_000, 200_000_000
 
-# Peak memory of `featurize --backbone vgg16 --boundary fc2` by batch size, measured on 2 cores.
-VGG16_MEMORY = {16: 1_900_000_000, 4: 1_500_000_000}
+VGG16_MEMORY = 1_500_000_000  # the peak of `featurize --backbone vgg16 --boundary fc2` on 2 cores
 
 PROBE = 8  # pictures
 PHOTOS = 3_670  # in TensorFlow's flower photos
@@ -171,10 +170,9 @@ def _memory(available: int) -> Iterator[Finding]:
     yield Finding(
         enough, f"A default notebook takes up to {readable_size(NOTEBOOK_MEMORY)} of memory, and {there}{repair}", True
     )
-    needs = " or ".join(f"{readable_size(need)} in batches of {size}" for size, need in VGG16_MEMORY.items())
-    enough = available >= min(VGG16_MEMORY.values())
+    enough = available >= VGG16_MEMORY
     repair = "." if enough else ": take an earlier boundary, or another backbone."
-    yield Finding(enough, f"VGG16 up to 'fc2' takes about {needs} of memory, and {there}{repair}")
+    yield Finding(enough, f"VGG16 up to 'fc2' takes about {readable_size(VGG16_MEMORY)} of memory, and {there}{repair}")
 
 
 def _disk(disks: dict[str, dict[str, Any]]) -> Iterator[Finding]:

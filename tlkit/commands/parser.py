@@ -64,7 +64,12 @@ def _add_featurize(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="FILE", default="imagenet",
         help="imagenet, a .safetensors or .pth file, or none: random ones, the same each time (imagenet)",
     )  # fmt: skip
-    add("--batch-size", metavar="N", type=_count, default=16, help="pictures that run through it together (16)")
+    add(
+        "--batch-size",
+        metavar="N",
+        type=_count,
+        help="pictures that run through it together (as many as take little memory)",
+    )
     add("--dtype", choices=DTYPES, default=DTYPES[0], help="how the features are stored (float32)")
     add("--engine", choices=ENGINES, default=ENGINES[0], help="what runs the network (auto)")
     add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or mps; auto is a GPU where there is one")
