@@ -11,7 +11,7 @@ from nets import seeded
 from torch import Tensor, nn
 
 import tlkit as tl
-from tlkit.layers import NORMS, WEIGHT_LAYERS
+from tlkit.modules import NORMS, WEIGHT_LAYERS
 from tlkit.settings import GRADIENT_NORMALIZATIONS, Settings
 from tlkit.shapes import on_meta
 

@@ -16,7 +16,7 @@ import tlkit as tl
 from tlkit import engines
 from tlkit.engines import MANY_ROWS, Engine, batch_size_for, is_exact
 from tlkit.inference import folded
-from tlkit.layers import NORMS
+from tlkit.modules import NORMS
 
 needs_onnxruntime = pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="needs onnxruntime")
 

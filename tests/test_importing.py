@@ -15,7 +15,7 @@ from torchvision import models
 
 import tlkit as tl
 from tlkit.importing import from_module, take_over
-from tlkit.layers import Layer
+from tlkit.modules import Layer
 
 # -- every classification network of torchvision --------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import tlkit as tl
 from tlkit.inference import folded
-from tlkit.layers import NORMS
+from tlkit.modules import NORMS
 
 
 def frozen_part(name: str) -> tl.Network:

@@ -12,19 +12,18 @@ from torch import nn
 
 import tlkit as tl
 from tlkit.initializers import generator_for
-from tlkit.layers import (
+from tlkit.layers import LayerDescription, description_from_dict
+from tlkit.losses import ACTIVATION_OF
+from tlkit.modules import (
     Layer,
-    LayerDescription,
     OutputLayer,
     as_layer,
-    description_from_dict,
     draw_weights,
     is_depthwise,
     is_transparent,
     is_weight_layer,
     resized,
 )
-from tlkit.losses import ACTIVATION_OF
 
 # -- layers ---------------------------------------------------------------------------------------------------------
 

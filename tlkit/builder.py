@@ -11,8 +11,9 @@ from torch import nn
 from tlkit.draft import Draft
 from tlkit.graph import Network
 from tlkit.initializers import as_weight_init
-from tlkit.layers import Answering, Description, OutputLayer, description_from_dict
+from tlkit.layers import Description, description_from_dict
 from tlkit.losses import check_output
+from tlkit.modules import Answering, OutputLayer
 from tlkit.tuning import FineTuneConfiguration
 
 __all__ = ["TransferLearning"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network
-from tlkit.layers import OutputLayer
+from tlkit.modules import OutputLayer
 from tlkit.stages import stages
 
 __all__ = ["Checked", "NotYet", "check", "exercise", "tasks"]

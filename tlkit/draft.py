@@ -17,14 +17,11 @@ from tlkit.copying import copied
 from tlkit.errors import UnknownVertexError, near_misses, quoted
 from tlkit.graph import Landmarks, Network, Vertex
 from tlkit.initializers import generator_for
-from tlkit.layers import (
+from tlkit.layers import Description, LayerDescription, Loss, Merge
+from tlkit.modules import (
     NORMS,
     WEIGHT_LAYERS,
-    Description,
     Layer,
-    LayerDescription,
-    Loss,
-    Merge,
     OutputLayer,
     as_layer,
     draw_weights,

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from tlkit.activations import is_activation
 from tlkit.errors import near_misses, quoted
 from tlkit.graph import Network, Vertex
-from tlkit.layers import NORMS, WEIGHT_LAYERS, Layer, as_layer
+from tlkit.modules import NORMS, WEIGHT_LAYERS, Layer, as_layer
 from tlkit.tracing import Trace, trace
 
 __all__ = ["from_module", "take_over"]

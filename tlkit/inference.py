@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tlkit.graph import Network, Vertex
-from tlkit.layers import NORMS, Layer
+from tlkit.modules import NORMS, Layer
 
 __all__ = ["folded"]
 

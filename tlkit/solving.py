@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.graph import Network
-from tlkit.layers import OutputLayer
+from tlkit.modules import OutputLayer
 from tlkit.training import History, as_data, check_labels
 
 __all__ = ["solve"]

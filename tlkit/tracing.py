@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 from tlkit.errors import near_misses, quoted
-from tlkit.layers import NORMS
+from tlkit.modules import NORMS
 from tlkit.shapes import on_meta
 
 __all__ = ["GRANULARITIES", "Trace", "trace"]

@@ -17,7 +17,7 @@ from tlkit.checks import (
 )
 from tlkit.errors import quoted
 from tlkit.graph import Network
-from tlkit.layers import OutputLayer, is_weight_layer
+from tlkit.modules import OutputLayer, is_weight_layer
 
 __all__: list[str] = []
 
