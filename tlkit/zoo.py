@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tlkit.errors import near_misses
 from tlkit.graph import Landmarks, Network, Vertex
 from tlkit.importing import take_over
-from tlkit.layers import is_weight_layer
+from tlkit.modules import is_weight_layer
 from tlkit.preprocessing import Preprocessing
 from tlkit.weights import filled, made, read_weights
 
