@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import inspect
-import linecache
-import operator
-import os
-import sys
-import sysconfig
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import CodeType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import handle_torch_function, has_torch_function
 
+from tlkit.code_places import failed_at
 from tlkit.errors import near_misses, quoted
-from tlkit.modules import NORMS
 from tlkit.shapes import on_meta
+from tlkit.tracer import OUT_OF_PLACE, Tracer, set_item, sizes_in_a_tuple
 
 __all__ = ["GRANULARITIES", "Trace", "trace"]
 
 GRANULARITIES = ("block", "layer")
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-def _set_item(x: Tensor, place: Any, value: Any) -> Tensor:
-    x[place] = value
-    return x
-
-
-def _with_item(x: Tensor, place: Any, value: Any) -> Tensor:
-    """Return a copy with an item set; torch.fx records it as one call, since a proxy takes no items."""
-    if has_torch_function((x, place, value)):
-        return handle_torch_function(_with_item, (x, place, value), x, place, value)
-    return _set_item(x.clone(), place, value)
-
-
-# operators that change their first operand -> the ones that don't
-_OUT_OF_PLACE = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    _set_item: _with_item,
-}
-# functions that make a tensor of the sizes they are given; their arguments are parsed before torch.fx sees them
-_FACTORIES = ("empty", "ones", "rand", "randn", "zeros")
-_SIZES = {"size", "dim", "numel", getattr}  # what may be asked of a tensor after it was changed
+SIZES = {"size", "dim", "numel", getattr}  # what may be asked of a tensor after it was changed
 
 
 class Trace(NamedTuple):
@@ -96,7 +61,7 @@ def trace(
     for part in module.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd):
             part.inplace = False
-    tracer = _Tracer(granularity, example_inputs, leaves)
+    tracer = Tracer(granularity, example_inputs, leaves)
     graph = _traced(tracer, module, example_inputs)
     _check_answers(graph, tracer)
     overwritten = _redirect(graph, tracer)
@@ -110,7 +75,7 @@ def trace(
     return found
 
 
-def _traced(tracer: _Tracer, module: nn.Module, example_inputs: Sequence[Tensor]) -> fx.Graph:
+def _traced(tracer: Tracer, module: nn.Module, example_inputs: Sequence[Tensor]) -> fx.Graph:
     kind = type(module).__name__
     parameters = list(inspect.signature(module.forward).parameters.values())
     required = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -124,10 +89,10 @@ def _traced(tracer: _Tracer, module: nn.Module, example_inputs: Sequence[Tensor]
     # an optional argument that is not given keeps its default; traced, it would look like a given one
     left_out = {p.name: p.default for p in parameters[len(example_inputs) :] if p.default is not p.empty}
     try:
-        with _sizes_in_a_tuple():
+        with sizes_in_a_tuple():
             return tracer.trace(module, concrete_args=left_out or None)
     except Exception as error:
-        place, owner = _failed_at(error)
+        place, owner = failed_at(error)
         (cause, *_) = str(error).split(". ")
         if isinstance(error, fx.proxy.TraceError) or _runs(module, example_inputs):
             msg = (
@@ -143,7 +108,7 @@ def _traced(tracer: _Tracer, module: nn.Module, example_inputs: Sequence[Tensor]
         raise ValueError(msg) from error
 
 
-def _check_answers(graph: fx.Graph, tracer: _Tracer) -> None:
+def _check_answers(graph: fx.Graph, tracer: Tracer) -> None:
     answers = graph.output_node().all_input_nodes
     if not any(node in tracer.tensors for node in answers):
         found = quoted(dict.fromkeys(type(tracer.values[node]).__name__ for node in answers)) or "nothing"
@@ -176,247 +141,10 @@ def _way_out(module: nn.Module, owner: type[nn.Module] | None) -> str:
     )
 
 
-# -- where in the user's code ---------------------------------------------------------------------------------------
-
-_MACHINERY = (*(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__)), "<eval_with_key>")
-_INSTALLED = tuple({sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-def _failed_at(error: BaseException) -> tuple[str, type[nn.Module] | None]:
-    """Return the line that an error comes from, as words, and the class of the module that it stands in."""
-    place, owner = "", None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        code = frame.f_code
-        holder = frame.f_locals.get("self")
-        holder = type(holder) if isinstance(holder, nn.Module) else None
-        if _is_machinery(code):
-            continue
-        owner = holder or owner
-        if holder or not place or not code.co_filename.startswith(_INSTALLED):
-            place = _place(code, line, holder)
-    return place, owner
-
-
-def _line_here() -> str:
-    """Return the user's line that runs now; no frame is kept, since frames keep the weights in memory."""
-    frame = sys._getframe(1)
-    while frame is not None and _is_machinery(frame.f_code):
-        frame = frame.f_back
-    return "" if frame is None else _place(frame.f_code, frame.f_lineno)
-
-
-def _is_machinery(code: CodeType) -> bool:
-    return code.co_filename.startswith(_MACHINERY)
-
-
-def _place(code: CodeType, line: int, owner: type[nn.Module] | None = None) -> str:
-    path = Path(code.co_filename)
-    file = "the notebook's cell" if path.parent.name.startswith("ipykernel_") else path.name
-    name = f"{owner.__name__}.{code.co_name}" if owner else code.co_name
-    text = linecache.getline(code.co_filename, line).strip()
-    return f"{file}, line {line}, in {name}{text and f': `{text}`'}"
-
-
-# -- tracing --------------------------------------------------------------------------------------------------------
-
-
-class _Proxy(fx.Proxy):
-    """Stands for a tensor or a size; knows sizes, and tells ``x += y``, which changes x, from ``x = x + y``."""
-
-    def __int__(self) -> int:
-        return int(self.tracer.known(self))
-
-    def __index__(self) -> int:
-        return operator.index(self.tracer.known(self))
-
-    def __getattr__(self, k: str) -> fx.Proxy:
-        return _Attribute(self, k)
-
-    def __iter__(self) -> Iterator[fx.Proxy]:
-        value = self.tracer.values[self.node]
-        if isinstance(value, (tuple, list)):  # torch's own looks at frames, which then keep the weights in memory
-            return (self[place] for place in range(len(value)))
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        return self.tracer.known(self, len)
-
-    def __setitem__(self, place: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", _set_item, (self, place, value), {})
-
-    def __iadd__(self, other: Any) -> fx.Proxy:
-        return self._record(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> fx.Proxy:
-        return self._record(operator.isub, other)
-
-    def __imul__(self, other: Any) -> fx.Proxy:
-        return self._record(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> fx.Proxy:
-        return self._record(operator.itruediv, other)
-
-    def _record(self, operation: Callable[..., Any], other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operation, (self, other), {})
-
-
-class _Attribute(fx.proxy.Attribute, _Proxy):
-    """Stands for a part of a proxy, such as its shape, or for a method of it."""
-
-
-@contextlib.contextmanager
-def _sizes_in_a_tuple() -> Iterator[None]:
-    """Let ``torch.zeros(n, m)`` be recorded for sizes of an input: torch.fx records ``torch.zeros((n, m))`` only."""
-    with torch.device("meta"):
-        torch.empty(0)  # torch lists its functions the first time, which must not happen while they are replaced
-    originals = {name: getattr(torch, name) for name in _FACTORIES}
-
-    def with_tuple(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def make(*args: Any, **kwargs: Any) -> Any:
-            several = len(args) > 1 and isinstance(args[0], fx.Proxy)
-            return original(args, **kwargs) if several else original(*args, **kwargs)
-
-        return make
-
-    try:
-        for name, original in originals.items():
-            setattr(torch, name, with_tuple(original))
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
-
-
-class _Tracer(fx.Tracer):
-    """Opens containers and plain wrappers; keeps torch's layers and, at block granularity, blocks whole.
-
-    It runs every call on shapes as it is traced, so that control flow may depend on them, and records which nodes are
-    tensors and which calls change what they read.
-    """
-
-    def __init__(self, granularity: str, example_inputs: Sequence[Tensor], leaves: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()
-        self.granularity = granularity
-        self.leaves = leaves
-        self.examples = [torch.empty_like(value, device="meta") for value in example_inputs]
-        self.values: dict[fx.Node, Any] = {}
-        self.larger_values: dict[fx.Node, Any] = {}  # of a batch with one example more
-        self.follows: set[fx.Node] = set()  # the inputs and what depends on them
-        self.tensors: dict[fx.Node, int] = {}  # node -> version of its tensor, which in-place operations count up
-        self.changes: dict[fx.Node, list[fx.Node]] = {}
-        self.constants: dict[fx.Node, list[fx.Node]] = {}  # the same for tensors that don't come from the inputs
-        self.lines: dict[fx.Node, str] = {}  # where in the user's code those changes are made
-        self.running = False
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, self.leaves):
-            return True
-        if isinstance(m, CONTAINERS):
-            return False
-        if type(m).__module__.startswith("torch.nn") or isinstance(m, NORMS) or not any(m.children()):
-            return True
-        return self.granularity == "block" and _is_block(m)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(*args, **kwargs)
-        if node.op != "output":
-            self.values[node] = self._run(node, self.values, self.examples)
-            self._note(node)
-        return node
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.known(obj))
-
-    def known(self, proxy: fx.Proxy, ask: Callable[[Any], Any] | None = None) -> Any:
-        """Return what a proxy stands for when that depends on shapes alone, and not on the number of examples.
-
-        With `ask`, what that function says of it, such as its length.
-        """
-        value = self.values[proxy.node]
-        if ask or not isinstance(value, Tensor):
-            more = [torch.cat([example, example[:1]]) for example in self.examples]
-            for node in self.graph.nodes:
-                if node not in self.larger_values:
-                    self.larger_values[node] = self._run(node, self.larger_values, more)
-            larger = self.larger_values[proxy.node]
-            if ask:
-                value, larger = ask(value), ask(larger)
-            if larger == value:
-                return value
-        return super().to_bool(proxy)  # raises
-
-    def _run(self, node: fx.Node, values: dict[fx.Node, Any], examples: list[Tensor]) -> Any:
-        args = fx.node.map_arg(node.args, values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
-        self.running = True  # not traced
-        try:
-            with torch.no_grad(), torch.device("meta"):
-                if node.op == "placeholder":
-                    place = sum(other.op == "placeholder" for other in values)
-                    return examples[place] if place < len(examples) else args[0]
-                if node.op == "get_attr":
-                    value = operator.attrgetter(node.target)(self.root)
-                    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
-                if node.op == "call_module":
-                    return on_meta(self.root.get_submodule(node.target), *args, **kwargs)
-                if node.op == "call_method":
-                    return getattr(args[0], node.target)(*args[1:], **kwargs)
-                return node.target(*args, **kwargs)
-        finally:
-            self.running = False
-
-    def _note(self, node: fx.Node) -> None:
-        constants = [other for other in node.all_input_nodes if other.op == "get_attr"]
-        if any(getattr(self.values[other], "_version", 0) for other in constants):
-            self.lines[node] = _line_here()
-            self.constants[node] = constants
-        if any(other in self.tensors and self._has_changed(other) for other in node.all_input_nodes):
-            self.lines[node] = _line_here()
-            self.changes[node] = [other for other in self.tensors if self._has_changed(other)]  # views of it included
-            self.tensors.update({other: self.values[other]._version for other in self.changes[node]})
-        if node.op == "placeholder" or not self.follows.isdisjoint(node.all_input_nodes):
-            self.follows.add(node)
-            if isinstance(self.values[node], Tensor):
-                self.tensors[node] = self.values[node]._version
-
-    def _has_changed(self, node: fx.Node) -> bool:
-        return self.values[node]._version != self.tensors[node]
-
-
-def _is_block(module: nn.Module) -> bool:
-    """Say whether a module holds two weight layers or more and is not itself a stack of such blocks."""
-    if _count_weights(module) < 2:
-        return False
-    for part in module.modules():
-        if isinstance(part, CONTAINERS):
-            kinds = [type(child) for child in part.children() if _is_custom(child) and _count_weights(child) > 1]
-            if len(kinds) > len(set(kinds)):
-                return False
-    return True
-
-
-def _is_custom(module: nn.Module) -> bool:
-    return not isinstance(module, CONTAINERS) and not type(module).__module__.startswith("torch.nn")
-
-
-def _count_weights(module: nn.Module) -> int:
-    return sum(parameter.ndim > 1 for parameter in module.parameters())
-
-
 # -- in-place operations --------------------------------------------------------------------------------------------
 
 
-def _redirect(graph: fx.Graph, tracer: _Tracer) -> dict[fx.Node, list[fx.Node]]:
+def _redirect(graph: fx.Graph, tracer: Tracer) -> dict[fx.Node, list[fx.Node]]:
     """Let whoever reads a tensor after it was changed in place read the result of that change instead."""
     position = {node: place for place, node in enumerate(graph.nodes)}
     now: dict[fx.Node, fx.Node] = {}  # a node whose tensor was changed -> the node that changed it
@@ -424,7 +152,7 @@ def _redirect(graph: fx.Graph, tracer: _Tracer) -> dict[fx.Node, list[fx.Node]]:
     for node, changed in tracer.changes.items():
         for first in changed:
             before = now.get(first, first)
-            later = [user for user in before.users if position[user] > position[node] and user.target not in _SIZES]
+            later = [user for user in before.users if position[user] > position[node] and user.target not in SIZES]
             if tracer.values[node] is tracer.values[first]:
                 before.replace_all_uses_with(node, delete_user_cb=later.__contains__)
                 now[first] = node
@@ -436,7 +164,7 @@ def _redirect(graph: fx.Graph, tracer: _Tracer) -> dict[fx.Node, list[fx.Node]]:
     return overwritten
 
 
-def _copy_constants(graph: fx.Graph, tracer: _Tracer) -> None:
+def _copy_constants(graph: fx.Graph, tracer: Tracer) -> None:
     """Let a change of a tensor that doesn't come from the inputs work on a copy, anew for each batch."""
     for node, constants in tracer.constants.items():
         if not node.users:  # whoever reads it afterwards read the tensor itself, which tracing left as it was
@@ -447,7 +175,7 @@ def _copy_constants(graph: fx.Graph, tracer: _Tracer) -> None:
                 node.replace_input_with(constant, graph.call_method("clone", (constant,)))
 
 
-def _untold(node: fx.Node, tracer: _Tracer, what: str, remedy: str) -> ValueError:
+def _untold(node: fx.Node, tracer: Tracer, what: str, remedy: str) -> ValueError:
     place = tracer.lines[node] and f" ({tracer.lines[node]})"
     return ValueError(
         f"{_name(node)} changes {what}{place}, which a graph cannot tell. {remedy} Or make the class of the module "
@@ -457,7 +185,7 @@ def _untold(node: fx.Node, tracer: _Tracer, what: str, remedy: str) -> ValueErro
 
 def _is_assigned(node: fx.Node, whole: fx.Node, reader: fx.Node) -> bool:
     """Say whether a changed part is put back at once, as ``x[0] *= 2`` does."""
-    return node.target in _OUT_OF_PLACE and reader.target is _set_item and reader.args[::2] == (whole, node)
+    return node.target in OUT_OF_PLACE and reader.target is set_item and reader.args[::2] == (whole, node)
 
 
 def _name(node: fx.Node) -> str:
@@ -466,8 +194,8 @@ def _name(node: fx.Node) -> str:
 
 def _set_out_of_place(node: fx.Node, module: nn.Module) -> bool:
     """Switch the in-place form of a call off, where it has another one."""
-    if node.op == "call_function" and node.target in _OUT_OF_PLACE:
-        node.target = _OUT_OF_PLACE[node.target]
+    if node.op == "call_function" and node.target in OUT_OF_PLACE:
+        node.target = OUT_OF_PLACE[node.target]
         return True
     part = module.get_submodule(node.target) if node.op == "call_module" else None
     if hasattr(part, "inplace") and not any(part.children()):
