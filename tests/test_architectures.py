@@ -255,7 +255,8 @@ def frozen_parts(net: tl.Network) -> list[tuple[str, ...]]:
     found = {frozenset()}
     for name in net.vertices:  # each after its inputs
         found |= {part | {name} for part in found if net.ancestors(name) - {name} <= part}
-    return sorted((tuple(sorted(part)) for part in found if part and len(part) < len(net.vertices)), key=len)
+    parts = (tuple(sorted(part)) for part in found if part and len(part) < len(net.vertices))
+    return sorted(parts, key=lambda part: (len(part), part))
 
 
 PARTS = frozen_parts(two_towers())
