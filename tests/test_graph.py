@@ -580,3 +580,11 @@ def test_a_plain_module_keeps_names_weights_and_mode():
     assert not any(part.training for part in plain.modules())
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(plain(x), net(x))
+
+
+@pytest.mark.parametrize("name", ["class", "graph", "training", "forward", "0", "a b"])
+def test_a_plain_module_exists_whatever_its_vertices_are_called(name):
+    vertices = {name: Vertex(nn.Linear(4, 4), ["in"]), f"{name}_": Vertex(nn.Linear(4, 2), [name])}
+    net = tl.Network(vertices, {"in": (4,)}, [f"{name}_"])
+    x = torch.randn(3, 4)
+    assert torch.equal(net.to_module()(x), net(x))

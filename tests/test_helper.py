@@ -454,3 +454,11 @@ def test_a_store_leaves_a_copied_network_sharing_its_weights_with_the_original(t
     TransferLearningHelper(copied).featurize(images, tmp_path / "store", progress=False)
     assert shared
     assert all(torch._C._is_cow_tensor(weight) for weight in shared)
+
+
+def test_a_frozen_part_that_normalizes_by_the_batch_at_hand_is_refused():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten())
+    net = tl.Network.from_module(nn.Sequential(*module, nn.Linear(4 * 36, 2)), torch.zeros(1, 3, 8, 8))
+    boundary = list(net.vertices)[-2]
+    with pytest.raises(ValueError, match=r"normalizes by the batch at hand \(track_running_stats=False\)"):
+        TransferLearningHelper(net, boundary)

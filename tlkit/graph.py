@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import keyword
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -461,20 +462,36 @@ class Network(nn.Module):
         return from_module(module, example_inputs, granularity, leaves)
 
     def to_module(self) -> torch.fx.GraphModule:
-        """Return the network as a plain torch module over the same weights, without frozen marks or preprocessing."""
+        """Return the network as a plain torch module over the same weights, without frozen marks or preprocessing.
+
+        A name that Python or `torch.fx.GraphModule` keeps for itself, such as "class" or "graph", gets an underscore.
+        """
         graph = torch.fx.Graph()
-        nodes = {name: graph.placeholder(name) for name in self.inputs}
+        targets = _attributes([*self.inputs, *self._modules])
+        nodes = {name: graph.placeholder(targets[name]) for name in self.inputs}
         for name in self._modules:
-            nodes[name] = graph.call_module(name, tuple(nodes[other] for other in self._inputs[name]))
+            nodes[name] = graph.call_module(targets[name], tuple(nodes[other] for other in self._inputs[name]))
         answers = tuple(nodes[name] for name in self.outputs)
         graph.output(answers[0] if len(answers) == 1 else answers)
-        module = torch.fx.GraphModule(dict(self._modules), graph)
+        module = torch.fx.GraphModule({targets[name]: module for name, module in self._modules.items()}, graph)
         module.training = self.training
         return module
 
     def __repr__(self) -> str:
         frozen = f", {len(self._frozen)} frozen" if self._frozen else ""
         return f"Network({len(self._modules)} vertices{frozen}: {', '.join(self.inputs)} -> {', '.join(self.outputs)})"
+
+
+def _attributes(names: Sequence[str]) -> dict[str, str]:
+    """Return for each name one that an attribute of a traced module can have; most keep theirs."""
+    reserved = dir(torch.fx.GraphModule(nn.Module(), torch.fx.Graph()))
+    found: dict[str, str] = {}
+    for name in names:
+        new = name
+        while keyword.iskeyword(new) or new in reserved or (new != name and new in names):
+            new += "_"
+        found[name] = new
+    return found
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:

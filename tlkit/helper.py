@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.augmenting import AugmentedImages, Views
 from tlkit.describing import described, digest_of_tensor
@@ -52,7 +53,8 @@ class TransferLearningHelper:
     Raises
     ------
     ValueError
-        When nothing or everything is frozen.
+        When nothing or everything is frozen, or the frozen part's answer for an image depends on the others in the
+        batch.
     """
 
     def __init__(self, network: Network, *boundary: str | int) -> None:
@@ -60,6 +62,7 @@ class TransferLearningHelper:
             network._set_frozen(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
         self.frozen_network, self.unfrozen_network = network.split()
+        _require_answers_image_by_image(self.frozen_network)
 
     def featurize(
         self,
@@ -247,6 +250,17 @@ class _Rows:
     def __call__(self, rows: range) -> dict[str, Tensor]:
         parts = [self.run(x) for x, _ in self.data.batches(self.batch_size, torch.tensor(rows))]
         return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
+
+
+def _require_answers_image_by_image(network: Network) -> None:
+    for name, vertex in network.vertices.items():
+        if any(isinstance(part, _BatchNorm) and part.running_mean is None for part in vertex.module.modules()):
+            msg = (
+                f"'{name}' normalizes by the batch at hand (track_running_stats=False), so what it says of an image "
+                "depends on the images beside it, and cannot be computed once. Freeze only what lies before it, or "
+                "give it a batch normalization that keeps running statistics."
+            )
+            raise ValueError(msg)
 
 
 def _unchanging(data: Any, views: int | None, boundary: Sequence[str]) -> Any:
