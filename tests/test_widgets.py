@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import tlkit as tl
 
 pytest.importorskip("ipywidgets")
 
-from tlkit.widgets import FreezePicker, HeadDesigner, hold_out
-from tlkit.widgets.cuts import CutPoints
+from tlkit.widgets import HeadDesigner, hold_out
 from tlkit.widgets.heads import Head, HeadBench
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 CLASSES = ("daisy", "roses", "tulips")
-
-
-@pytest.fixture(scope="module")
-def vgg16():
-    with torch.device("meta"):  # its structure alone
-        return tl.zoo.load("vgg16", weights=None)
-
-
-@pytest.fixture
-def net():
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(3, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(36, 8),
-        nn.Linear(8, 3),
-    )
-    return tl.Network.from_module(module, [torch.rand(1, 3, 8, 8)])
 
 
 def features(rows=60, shape=(8,), seed=0, noise=0.5):
@@ -62,193 +39,6 @@ def run_code(code, **names):
 def same_weights(one, other):
     ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
-
-
-# -- FreezePicker ---------------------------------------------------------------------------------------------------
-
-
-def test_the_slider_offers_every_cut_point_and_nothing_frozen(vgg16):
-    picker = FreezePicker(vgg16)
-    assert [value for _, value in picker._slider.options] == ["", *vgg16.cut_points]
-
-
-def test_each_position_means_what_the_built_network_has(net):
-    picker = FreezePicker(net)
-    assert len(net.cut_points) > 3
-    for boundary in (None, *net.cut_points):
-        picker.boundary = boundary
-        summary, cut = picker.net.summary(), picker._cuts.at(boundary)
-        assert (cut.frozen, cut.trainable) == (summary.frozen, summary.trainable)
-        assert picker.net.frozen == (net.ancestors(boundary) if boundary else frozenset())
-        for number in (cut.frozen, cut.trainable):
-            assert f"{number:,}" in picker._picture.value
-
-
-def test_its_shape_is_that_of_the_features(net):
-    picker = FreezePicker(net)
-    images = torch.rand(2, 3, 8, 8)
-    for boundary in net.cut_points:
-        picker.boundary = boundary
-        computed = tl.TransferLearningHelper(picker.net).featurize(images)
-        cut = picker._cuts.at(boundary)
-        assert cut.shape == tuple(computed.shape[1:])
-        assert cut.nbytes == computed[0].numel() * computed.element_size()
-
-
-def test_moving_the_slider_moves_the_boundary_and_the_picture(vgg16):
-    picker = FreezePicker(vgg16)
-    assert picker.boundary == "fc2"
-    picker._slider.value = "block4_pool"
-    assert picker.boundary == "block4_pool"
-    assert '"block4_pool"' in picker.code
-    assert "512 × 14 × 14 = 100,352 numbers" in picker._picture.value
-    assert "401 kB" in picker._picture.value
-
-
-def test_setting_the_boundary_moves_the_slider(vgg16):
-    picker = FreezePicker(vgg16)
-    picker.boundary = "block5_pool"
-    assert picker._slider.value == "block5_pool"
-    picker.boundary = -2  # an index, in this chain
-    assert picker._slider.value == picker.boundary == "fc2"
-    picker.boundary = None
-    assert picker._slider.label == "(nothing frozen)"
-
-
-def test_the_buttons_move_one_place_and_stop_at_the_ends(vgg16):
-    picker = FreezePicker(vgg16)
-    assert picker._more.disabled
-    assert not picker._less.disabled
-    picker._less._click_handlers(picker._less)
-    assert picker.boundary == "fc1"
-    assert not picker._more.disabled
-    picker._more._click_handlers(picker._more)
-    picker._more._click_handlers(picker._more)
-    assert picker.boundary == "fc2"
-    picker._slider.index = 0
-    picker._less._click_handlers(picker._less)
-    assert picker.boundary is None
-    assert picker._less.disabled
-
-
-def test_it_starts_where_the_network_is_frozen(net):
-    frozen = tl.TransferLearning(net).set_feature_extractor(net.cut_points[1]).build()
-    assert FreezePicker(frozen).boundary == net.cut_points[1]
-    assert FreezePicker(net).boundary == net.cut_points[-1]
-
-
-@pytest.mark.parametrize("place", [0, 1, -1])
-def test_running_its_code_gives_the_same_network(net, place):
-    picker = FreezePicker(net)
-    picker._slider.index = place % len(picker._slider.options)
-    made = run_code(picker.code, net=net)["net"]
-    assert made is not picker.net
-    assert made.frozen == picker.net.frozen
-    assert str(made.summary()) == str(picker.net.summary())
-    assert same_weights(made, picker.net)
-
-
-def test_the_original_stays_as_it_was_and_each_boundary_keeps_its_network(net):
-    picker = FreezePicker(net)
-    first = picker.net
-    assert picker.net is first
-    picker.boundary = net.cut_points[0]
-    assert picker.net is not first
-    picker.boundary = net.cut_points[-1]
-    assert picker.net is first
-    assert net.frozen == frozenset()
-
-
-def test_a_wrong_name_is_answered_with_near_misses(vgg16):
-    picker = FreezePicker(vgg16)
-    with pytest.raises(KeyError, match=r"no vertex 'block4_poll'\. Did you mean 'block4_pool'"):
-        picker.boundary = "block4_poll"
-    with pytest.raises(ValueError, match="'predictions' is no cut point: it is an output"):
-        picker.boundary = "predictions"
-    assert picker.boundary == picker._slider.value == "fc2"
-
-
-def test_a_vertex_in_a_branch_is_no_cut_point():
-    class Residual(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
-
-        def forward(self, x):
-            x = self.first(x)
-            return self.last(x + self.second(x))
-
-    picker = FreezePicker(tl.Network.from_module(Residual(), [torch.rand(1, 4)], granularity="layer"))
-    with pytest.raises(ValueError, match="'second' is no cut point: it lies in a branch"):
-        picker.boundary = "second"
-
-
-def test_a_position_that_cannot_be_frozen_says_why_in_the_widget():
-    shared = nn.Linear(4, 4)
-    module = nn.Sequential(nn.Linear(4, 4), shared, nn.Linear(4, 4), shared, nn.Linear(4, 2))
-    net = tl.Network.from_module(module, [torch.rand(1, 4)])
-    picker = FreezePicker(net)
-    start = picker.boundary
-    picker._slider.value = net.cut_points[1]
-    assert "share their weights" in picker._picture.value
-    assert "<b>Error:</b>" in picker._picture.value
-    assert picker.boundary == start
-    picker._slider.value = start
-    assert "Error" not in picker._picture.value
-    assert "Parameters frozen" in picker._picture.value
-
-
-def test_images_are_counted_in_whole_splits_too(vgg16):
-    class Split:
-        train, test = range(960), range(240)
-
-    for images in (range(1200), Split()):
-        face = FreezePicker(vgg16, images=images).face()
-        assert "All 1,200 images, featurized" in face
-        assert "19.7 MB" in face  # 1,200 x 4,096 x 4 bytes
-    with pytest.raises(TypeError, match="images is a data set"):
-        FreezePicker(vgg16, images=3)
-
-
-def test_a_network_with_two_inputs_is_sent_to_the_builder():
-    two = tl.Network(
-        {"out": tl.Vertex(nn.Bilinear(2, 2, 2), ("a", "b"))}, inputs={"a": (2,), "b": (2,)}, outputs=["out"]
-    )
-    with pytest.raises(ValueError, match=r"one input.*2 inputs.*set_feature_extractor"):
-        FreezePicker(two)
-
-
-def test_the_picture_tells_the_stages_apart_by_words(vgg16):
-    cuts = CutPoints(vgg16)
-    parts = cuts.parts("block5_conv2")
-    labels = [
-        "block1",
-        "block2",
-        "block3",
-        "block4",
-        "block5 conv1–conv2",
-        "block5 conv3–pool",
-        "flatten",
-        "fc1",
-        "fc2",
-    ]
-    assert [part.label for part in parts] == [*labels, "predictions"]
-    assert [part.frozen for part in parts] == [True] * 5 + [False] * 5
-    assert sum(part.parameters for part in parts) == 138_357_544
-    picker = FreezePicker(vgg16)
-    picker.boundary = "block5_conv2"
-    assert picker.face().count("<b>frozen</b>") == 5
-    assert picker.face().count("<b>trainable</b>") == 5 + 1  # once more where the shares are drawn
-
-
-def test_the_picker_has_a_static_face_for_viewers_without_widgets(vgg16):
-    picker = FreezePicker(vgg16)
-    bundle = picker._repr_mimebundle_()
-    assert bundle["text/plain"] == repr(picker)
-    assert repr(picker) == "FreezePicker(boundary='fc2': 134,260,544 parameters frozen, 4,097,000 trainable)"
-    assert VIEW in bundle
-    check_static(bundle["text/html"], picker.code)
-    assert bundle["text/html"] == FreezePicker(vgg16)._repr_mimebundle_()["text/html"]
 
 
 def check_static(face, code):
@@ -436,9 +226,9 @@ def test_pooling_is_offered_only_where_there_is_height_and_width(designer):
     assert repr(spatial) == "HeadDesigner(5 x 3 x 3 -> 3, 48 rows to train on, 12 rows to test on)"
 
 
-def test_every_control_has_a_label(designer, net):
-    controls = [*designer._controls(), *FreezePicker(net).children[0].children]
-    assert len(controls) == 13
+def test_every_control_has_a_label(designer):
+    controls = designer._controls()
+    assert len(controls) == 10
     assert all(control.description for control in controls)
 
 

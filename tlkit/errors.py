@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UnknownVertexError", "near_misses", "quoted"]
+__all__ = ["UnknownVertexError", "near_misses", "quoted", "sentence"]
 
 
 class UnknownVertexError(KeyError):
@@ -33,3 +33,16 @@ def quoted(names: Iterable[str], conjunction: str = "and") -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
+
+
+def sentence(problem: BaseException) -> str:
+    """Return what an exception says, without the quotation marks that a KeyError adds.
+
+    Examples
+    --------
+    >>> sentence(KeyError("There is no 'fc3'."))
+    "There is no 'fc3'."
+    """
+    if isinstance(problem, KeyError) and problem.args:
+        return str(problem.args[0])
+    return str(problem) or type(problem).__name__

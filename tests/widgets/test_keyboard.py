@@ -47,8 +47,8 @@ def test_every_script_and_style_sheet_is_part_of_the_package():
     project = Path(__file__).parents[2] / "pyproject.toml"
     folder = Path(keyboard.__file__).parent
     suffixes = {path.suffix for path in folder.iterdir() if path.is_file()} - {".py"}
-    assert suffixes == {".js"}
-    assert '"widgets/*.js"' in project.read_text(encoding="utf-8")
+    assert suffixes == {".js", ".css"}
+    assert '"widgets/*.js", "widgets/*.css"' in project.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("package", ["ipywidgets", "anywidget"])

@@ -1,45 +1,57 @@
-"""What freezing up to a cut point means, in numbers: computed once for a network, asked for in microseconds."""
+"""What freezing up to some vertices means, in numbers: computed once for a network, asked for in microseconds."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import groupby
 from math import prod
+from typing import Any
 
-from torch import nn
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from tlkit.errors import near_misses
+from tlkit.errors import quoted
 from tlkit.graph import Network
+from tlkit.shapes import on_meta, without_values
 from tlkit.stages import stage_label, stages
+from tlkit.summary import weights_by_vertex
 
-__all__ = ["Cut", "CutPoints", "Part"]
+__all__ = ["Cut", "Cuts", "Part"]
 
 FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A network frozen up to a boundary.
+    """A network frozen up to some vertices.
 
     Parameters
     ----------
-    boundary : str or None
-        Last frozen vertex; None where nothing is frozen.
+    boundary : tuple of str
+        The vertices that were named, none of which feeds another; empty where nothing is frozen.
+    vertices : frozenset of str
+        All frozen vertices.
     frozen, trainable : int
         Numbers of parameters; batch-norm statistics are counted, as in `net.summary()`.
-    shape : tuple of int
-        What the trainable part reads of one image.
+    shapes : dict of str to tuple of int
+        What the trainable part reads of one image, by the name of the vertex or input that says it.
+    work, trainable_work : int
+        Multiplications for one image, forward, of the whole network and of its trainable part.
     """
 
-    boundary: str | None
+    boundary: tuple[str, ...]
+    vertices: frozenset[str]
     frozen: int
     trainable: int
-    shape: tuple[int, ...]
+    shapes: dict[str, tuple[int, ...]]
+    work: int
+    trainable_work: int
 
     @property
     def numbers(self) -> int:
         """How many numbers stand for one image."""
-        return prod(self.shape)
+        return sum(map(prod, self.shapes.values()))
 
     @property
     def nbytes(self) -> int:
@@ -49,106 +61,109 @@ class Cut:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the network as the picture shows it: a stage, or what lies of it on one side of the boundary."""
+    """A piece of the network as the picture shows it: a stage, or what lies of it on one side of a boundary."""
 
     label: str
     parameters: int
+    work: int
     frozen: bool
 
 
-class CutPoints:
-    """The cut points of a network, and what each of them means.
+class Cuts:
+    """Where a network can be cut into a frozen and a trainable part, and what each cut means.
 
     Parameters
     ----------
     net : Network
-        With one input.
+        It is not changed, and need not have values.
 
-    Raises
-    ------
-    ValueError
-        When the network has several inputs or no cut point.
+    Attributes
+    ----------
+    points : tuple of str
+        The vertices through which everything flows: each of them alone is a boundary of one tensor.
+    order : tuple of str
+        All vertices, from input to output.
+    sizes, work : dict of str to int
+        Each vertex's parameters, and its multiplications for one image.
     """
 
     def __init__(self, net: Network) -> None:
-        if len(net.inputs) > 1 or not net.cut_points:
-            what = f"{len(net.inputs)} inputs" if len(net.inputs) > 1 else "no vertex through which everything flows"
-            msg = (
-                f"A slider over cut points needs a network with one input and a vertex through which everything flows. "
-                f"This one has {what}. Freeze several boundaries in code: tl.TransferLearning(net)"
-                ".set_feature_extractor('a', 'b').build()."
-            )
-            raise ValueError(msg)
         self.net = net
-        self.names = net.cut_points
-        self.sizes = _sizes(net)
-        self.order = tuple(self.sizes)
-        self.shapes = net.output_shapes()
-        self._before = dict(zip(self.order, accumulate(self.sizes.values()), strict=True))
+        self.points = net.cut_points
+        self.order = tuple(net.vertices)
+        self.sizes = {name: sum(map(Tensor.numel, own.values())) for name, own in weights_by_vertex(net).items()}
+        self.shapes, self.work = _measured_shapes(net)
         self._stages = stages({name: self.shapes[name] for name in self.order})
 
-    def resolve(self, name: str | int | None) -> str | None:
-        """Return the cut point of a name, a dotted path or an index; None stays None.
+    def resolve(self, boundary: Any) -> tuple[str, ...]:
+        """Return the boundary of a name, a dotted path, an index, or several of them; None is no boundary.
+
+        Vertices that feed another one of them are left out: they are frozen with it.
 
         Raises
         ------
-        KeyError
+        UnknownVertexError (a KeyError)
             When there is no such vertex.
         ValueError
-            When the network cannot be cut there.
+            When nothing would be left to train, or weights would be frozen and trained at once.
         """
-        if name is None:
-            return None
-        name = self.net.resolve(name)
-        if name not in self.names:
-            why = "is an output: nothing would be left to train" if name in self.net.outputs else "lies in a branch"
+        given = () if boundary is None else boundary if isinstance(boundary, (list, tuple)) else (boundary,)
+        names = {self.net.resolve(name) for name in given}
+        frozen = self.net.ancestors(*names)
+        if len(frozen) == len(self.order):
+            such = f", such as '{self.points[-1]}'" if self.points else ""
             msg = (
-                f"'{name}' is no cut point: it {why}.{near_misses(name, self.names)} "
-                f"See net.cut_points for all {len(self.names)}."
+                f"Frozen up to {quoted(name for name in self.order if name in names)}, the whole network is frozen: "
+                f"nothing would be left to train. Choose a vertex further from the output{such}."
             )
             raise ValueError(msg)
-        self.net._check_shared(dict.fromkeys(self.net.ancestors(name), False))
-        return name
+        self.net._check_shared(dict.fromkeys(frozen, False))
+        feeding = {before for name in names for before in self.net.ancestors(name) - {name}}
+        return tuple(name for name in self.order if name in names - feeding)
 
-    def default(self) -> str:
+    def default(self) -> tuple[str, ...]:
         """Where the network is frozen now, otherwise what its head reads."""
-        now = self.net.boundary() if self.net.frozen else ()
+        now = tuple(name for name in self.net.boundary() if name in self.net.frozen)
+        if now and self.net.ancestors(*now) == self.net.frozen and len(self.net.frozen) < len(self.order):
+            return self.resolve(now)
         landmarks = self.net._landmarks
-        wished = [*(now if len(now) == 1 else ()), landmarks.penultimate if landmarks else None, self.names[-1]]
-        return next(name for name in wished if name in self.names)
+        wished = [landmarks.penultimate if landmarks else None, *self.points[-1:]]
+        return next(((name,) for name in wished if name in self.points), ())
 
-    def at(self, boundary: str | None) -> Cut:
-        """Return what freezing up to a cut point means."""
-        frozen = self._before[boundary] if boundary else 0
-        shape = self.shapes[boundary or self.net.inputs[0]]
-        return Cut(boundary, frozen, sum(self.sizes.values()) - frozen, shape)
+    def at(self, boundary: Sequence[str]) -> Cut:
+        """Return what freezing up to a resolved boundary means."""
+        frozen = self.net.ancestors(*boundary)
+        read = {other for name in self.order if name not in frozen for other in self.net._inputs[name]}
+        read |= set(self.net.outputs)
+        sources = [*self.net.inputs, *(name for name in self.order if name in frozen)]
+        size, work = (sum(amounts[name] for name in frozen) for amounts in (self.sizes, self.work))
+        return Cut(
+            tuple(boundary),
+            frozen,
+            frozen=size,
+            trainable=sum(self.sizes.values()) - size,
+            shapes={name: self.shapes[name] for name in sources if name in read},
+            work=sum(self.work.values()),
+            trainable_work=sum(self.work.values()) - work,
+        )
 
-    def parts(self, boundary: str | None) -> list[Part]:
-        """Return the stages from input to output, the one that the boundary runs through in two parts."""
-        edge = self.order.index(boundary) + 1 if boundary else 0
-        frozen = set(self.order[:edge])
+    def parts(self, frozen: Collection[str]) -> list[Part]:
+        """Return the stages from input to output, one that a boundary runs through in several parts."""
         parts = []
         for stage in self._stages:
-            sides = [
-                tuple(name for name in stage if name in frozen),
-                tuple(name for name in stage if name not in frozen),
-            ]
-            for names in filter(None, sides):
-                label = stage_label(names, whole=names == stage)
-                parts.append(Part(label, sum(self.sizes[name] for name in names), names is sides[0]))
+            for is_frozen, group in groupby(stage, key=frozen.__contains__):
+                names = tuple(group)
+                sizes, work = (sum(amounts[name] for name in names) for amounts in (self.sizes, self.work))
+                parts.append(Part(stage_label(names, whole=names == stage), sizes, work, is_frozen))
         return parts
 
 
-def _sizes(net: Network) -> dict[str, int]:
-    """Count each vertex's numbers, shared weights once, as the summary does."""
-    seen: set[int] = set()
-    sizes = {}
+def _measured_shapes(net: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """Run one example without values; return all shapes, and the multiplications of each vertex."""
+    values = without_values(net.input_shapes, net)
+    work = {}
     for name, vertex in net.vertices.items():
-        values = {id(value): value.numel() for value in _values(vertex.module) if id(value) not in seen}
-        seen.update(values)
-        sizes[name] = sum(values.values())
-    return sizes
-
-
-def _values(module: nn.Module) -> list:
-    return [*module.parameters(), *(value for value in module.buffers() if value.is_floating_point())]
+        with FlopCounterMode(display=False) as counter:
+            values[name] = on_meta(vertex.module, *(values[other] for other in vertex.inputs))
+        work[name] = counter.get_total_flops() // 2  # it counts the additions, too
+    return {name: tuple(value.shape[1:]) for name, value in values.items()}, work
