@@ -45,7 +45,7 @@ _HOMES = {
     }.items()
     for name in names
 }  # fmt: skip
-_MODULES = ("drawing", "images", "plots", "widgets", "zoo")
+_MODULES = ("drawing", "images", "plots", "scale", "widgets", "zoo")
 
 __all__ = ["__version__", *sorted(_HOMES), *_MODULES]
 
