@@ -113,7 +113,7 @@ def test_html_holds_the_same_cells_and_escapes_names():
     assert cells[len(COLUMNS) + 1] == "Linear"
 
 
-def test_new_vertices_show_a_name_without_underscores():
+def test_new_vertices_show_the_names_of_their_descriptions():
     net = (
         tl.TransferLearning(small())
         .add_vertex("sum", tl.ElementWise("add"), "5", "5")

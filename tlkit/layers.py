@@ -8,19 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from tlkit import modules
 from tlkit.activations import activation_module, check_activation
 from tlkit.errors import near_misses, quoted
 from tlkit.losses import ACTIVATION_OF, check_loss
-from tlkit.modules import (
-    OPERATIONS,
-    ElementWiseModule,
-    Layer,
-    LossModule,
-    MergeModule,
-    OutputLayer,
-    SubsetModule,
-    as_layer,
-)
+from tlkit.modules import OPERATIONS, Layer, OutputLayer, as_layer
 from tlkit.settings import UNSET, Options
 
 __all__ = [
@@ -303,7 +295,7 @@ class Loss(Description):
         _check_loss_weight(self.loss_weight)
 
     def make(self, *shapes: Shape) -> nn.Module:
-        return LossModule(self.loss, self.loss_weight)
+        return modules.Loss(self.loss, self.loss_weight)
 
 
 @dataclass(frozen=True)
@@ -313,7 +305,7 @@ class Merge(Description):
     dim: int = 1
 
     def make(self, *shapes: Shape) -> nn.Module:
-        return MergeModule(self.dim)
+        return modules.Merge(self.dim)
 
 
 @dataclass(frozen=True)
@@ -329,7 +321,7 @@ class ElementWise(Description):
             raise ValueError(msg)
 
     def make(self, *shapes: Shape) -> nn.Module:
-        return ElementWiseModule(self.operation)
+        return modules.ElementWise(self.operation)
 
 
 @dataclass(frozen=True)
@@ -340,7 +332,7 @@ class Subset(Description):
     stop: int
 
     def make(self, *shapes: Shape) -> nn.Module:
-        return SubsetModule(self.start, self.stop)
+        return modules.Subset(self.start, self.stop)
 
 
 DESCRIPTIONS = {

@@ -17,13 +17,13 @@ from tlkit.noise import DropConnect
 
 __all__ = [
     "Answering",
-    "ElementWiseModule",
+    "ElementWise",
     "Layer",
-    "LossModule",
-    "MergeModule",
+    "Loss",
+    "Merge",
     "NORMS",
     "OutputLayer",
-    "SubsetModule",
+    "Subset",
     "WEIGHT_LAYERS",
     "as_layer",
     "draw_weights",
@@ -174,7 +174,7 @@ def draw_weights(
         layer.bias.data.fill_(bias_init or 0.0)
 
 
-class ElementWiseModule(nn.Module):
+class ElementWise(nn.Module):
     def __init__(self, operation: str) -> None:
         super().__init__()
         self.operation = operation
@@ -195,7 +195,7 @@ OPERATIONS = {
 }
 
 
-class LossModule(Answering, nn.Module):
+class Loss(Answering, nn.Module):
     def __init__(self, loss: str, loss_weight: float) -> None:
         super().__init__()
         self.loss, self.loss_weight = loss, loss_weight
@@ -208,7 +208,7 @@ class LossModule(Answering, nn.Module):
         return self.activation(x)
 
 
-class MergeModule(nn.Module):
+class Merge(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
@@ -220,7 +220,7 @@ class MergeModule(nn.Module):
         return f"dim={self.dim}"
 
 
-class SubsetModule(nn.Module):
+class Subset(nn.Module):
     def __init__(self, start: int, stop: int) -> None:
         super().__init__()
         self.start, self.stop = start, stop

@@ -51,7 +51,7 @@ class Summary:
             self.rows.append(
                 Row(
                     name,
-                    type(vertex.module).__name__.strip("_"),
+                    type(vertex.module).__name__,
                     _widths(vertex.module),
                     f"{size:,}" if size else "-",
                     _parameter_shapes(values),
