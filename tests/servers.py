@@ -28,6 +28,8 @@ class Reply:
         Close the connection after so many bytes of the body.
     stall_after : int, optional
         Send so many bytes of the body, and nothing more until the server is closed.
+    drip : int, optional
+        Send the body in pieces of so many bytes, with short pauses.
     ranges, if_range : bool
         Whether Range is understood, and whether If-Range is.
     etag : str, optional
@@ -41,6 +43,7 @@ class Reply:
     body: bytes | None = None
     drop_after: int | None = None
     stall_after: int | None = None
+    drip: int | None = None
     ranges: bool = True
     if_range: bool = True
     etag: str | None = None
@@ -110,9 +113,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         cuts = [cut for cut in (reply.drop_after, reply.stall_after) if cut is not None]
+        body = body[: min(cuts)] if cuts else body
+        step = reply.drip or len(body) or 1
         try:
-            self.wfile.write(body[: min(cuts)] if cuts else body)
-            self.wfile.flush()
+            for start in range(0, len(body), step):
+                self.wfile.write(body[start : start + step])
+                self.wfile.flush()
+                self.owner.closing.wait(0.01 if reply.drip else 0)
         except ConnectionError:  # the client has seen enough
             return
         if reply.stall_after is not None:

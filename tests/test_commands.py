@@ -324,7 +324,7 @@ def test_a_mistaken_folder_is_found_before_weights_are_fetched(tmp_path, picture
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["featurise"], "there is no command 'featurise', only 'featurize', 'verify', 'info' and 'doctor'. Did you"),
+        (["featurise"], "there is no command 'featurise', only 'featurize', 'verify', 'info', 'fetch', 'serve' and"),
         (["featurize", "pictures"], "the following arguments are required: --out"),
         (["featurize", "pictures", "--out", "x", "--engine", "onyx"], "invalid choice: 'onyx'"),
         (["featurize", "pictures", "--out", "x", "--dtype", "int8"], "invalid choice: 'int8'"),

@@ -34,7 +34,6 @@ def _surroundings(tmp_path, monkeypatch):
     monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
     monkeypatch.setattr(transfers, "BACK_OFF", 0.001)
     monkeypatch.setattr(transfers, "TIMEOUT", (5, 5))
-    monkeypatch.setattr(transfers, "CHUNK", 1 << 14)
 
 
 @pytest.fixture
@@ -152,6 +151,14 @@ def test_redirects_are_followed(server, remote):
     assert fetch(remote_at(server.url("/latest")), progress=False).read_bytes() == CONTENT
 
 
+def test_a_redirected_transfer_goes_on_where_it_stopped(server, remote):
+    with FileServer({"/latest": b""}) as first:
+        first.default = Reply(status=302, headers={"Location": server.url(f"/{NAME}")})
+        server.script = [Reply(drop_after=200_000)]
+        assert fetch(remote_at(first.url("/latest")), progress=False).read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=200000-"]
+
+
 def test_redirects_in_a_circle_end_in_a_sentence(server, remote):
     server.default = Reply(status=302, headers={"Location": f"/{NAME}"})
     assert "redirects" in failure(remote)
@@ -247,6 +254,27 @@ def test_a_short_body_without_a_length_is_noticed(server, remote):
     assert len(server.requests) == 2
 
 
+def test_a_length_below_the_real_one_never_passes(server, remote):
+    server.default = Reply(headers={"Content-Length": "400000"})
+    assert "the server's file has 400,000 bytes, expected 500,000" in failure(remote)
+    assert "wrong content: sha256" in failure(remote_at(*remote.urls, size=None))
+    assert lying_there() == set()
+
+
+def test_a_length_above_the_real_one_is_refused_or_found_out(server, remote):
+    server.default = Reply(headers={"Content-Length": "600000"})
+    assert "the server's file has 600,000 bytes, expected 500,000" in failure(remote)
+    server.requests.clear()
+    assert fetch(remote_at(*remote.urls, size=None), progress=False).read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.requests] == [None, f"bytes={len(CONTENT)}-"]
+
+
+def test_another_range_than_the_one_asked_for_is_not_appended(server, remote):
+    server.script = [Reply(drop_after=200_000), Reply(headers={"Content-Range": f"bytes 100000-499999/{len(CONTENT)}"})]
+    assert fetch(remote, progress=False).read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=200000-", None]
+
+
 def test_a_short_body_of_unknown_size_never_passes(server, remote):
     server.default = Reply(drop_after=200_000, length=False, ranges=False)
     assert "wrong content: sha256" in failure(remote_at(*remote.urls, size=None))
@@ -306,6 +334,20 @@ def test_a_complete_part_is_published_without_a_transfer(server, remote):
         assert fetch(remote_at(*remote.urls, size=size), progress=False).read_bytes() == CONTENT
         assert len(server.requests) == requests
         remote.path.unlink()
+
+
+def test_a_slow_drip_is_waited_for(server, remote, monkeypatch):
+    monkeypatch.setattr(transfers, "TIMEOUT", (5, 0.5))  # between two arrivals, not for the whole
+    server.default = Reply(drip=4_000)
+    assert fetch(remote, progress=False).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_the_little_that_came_before_a_stall_counts(server, remote, monkeypatch):
+    monkeypatch.setattr(transfers, "TIMEOUT", (5, 0.1))
+    server.default = Reply(stall_after=50_000, drip=10_000)  # less than many programs read at once
+    assert fetch(remote, progress=False).read_bytes() == CONTENT
+    assert transfers.TRIES < len(server.requests) < 15
 
 
 def test_a_stalled_connection_is_dropped_and_resumed(server, remote, monkeypatch):
@@ -463,8 +505,9 @@ def test_offline_never_asks_and_says_what_to_bring(server, remote, monkeypatch):
     monkeypatch.setenv("TLKIT_OFFLINE", "1")
     monkeypatch.setenv("TLKIT_MIRROR", server.url(""))
     text = failure(remote)
-    assert f"{NAME} (0.5 MB) could not be fetched" in text
+    assert f"{NAME} (500 kB) could not be fetched" in text
     assert "not tried, since TLKIT_OFFLINE=1" in text
+    assert f"TLKIT_MIRROR={server.url('')}: not asked, since TLKIT_OFFLINE=1" in text
     assert f"its sha256 is {DIGEST}" in text
     assert server.requests == []
 
@@ -537,6 +580,33 @@ def test_a_mirror_that_fails_is_named_and_the_address_used(remote, tmp_path, mon
     assert lying_there() == FINISHED
 
 
+def test_a_mirror_that_is_silent_is_tried_under_one_name_only(remote, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(transfers.time, "sleep", pauses.append)
+    monkeypatch.setenv("TLKIT_MIRROR", refused_url(""))
+    with pytest.warns(
+        UserWarning, match=rf"since\n  http\S+/{NAME}: no connection \(Connection refused\) \(5 tries\)$"
+    ):
+        assert fetch(remote, progress=False).read_bytes() == CONTENT
+    assert len(pauses) == transfers.TRIES - 1
+
+
+def test_a_mirror_without_http_is_named_and_the_address_used(remote, monkeypatch):
+    monkeypatch.setenv("TLKIT_MIRROR", "192.168.1.5:8765")
+    sentence = "TLKIT_MIRROR=192.168.1.5:8765: there is no such folder, and an address begins with http:// or https://"
+    with pytest.warns(UserWarning, match=sentence):
+        assert fetch(remote, progress=False).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("form", ['"{}"', " {} ", "'{}/'"])
+def test_quotation_marks_around_a_mirror_do_no_harm(server, remote, monkeypatch, form):
+    with FileServer({f"/{NAME}": CONTENT}) as mirror:
+        monkeypatch.setenv("TLKIT_MIRROR", form.format(mirror.url("")))
+        fetch(remote, progress=False)
+    assert len(mirror.requests) == 1
+    assert server.requests == []
+
+
 # Hashes of which only the beginning is published
 
 
@@ -591,6 +661,17 @@ def test_every_torchvision_weight_has_a_hash():
         assert remote.urls == (member.url,)
         assert remote.name.endswith((f"{remote.sha256}.pth", f"{remote.sha256[:8]}.pth"))
         assert remote.folder == "weights"
+
+
+def test_a_size_that_is_not_published_exactly_is_said_to_be_about_that():
+    remote = weights_remote(get_model_weights("resnet18").DEFAULT)
+    assert remote.size is None
+    assert remote.size_in_words == "about 46.8 MB"
+    assert VGG16.size_in_words == "553 MB"
+    assert "(about 46.8 MB) could not be fetched" in failure(
+        Remote("resnet18.pth", (refused_url("/x"),), remote.sha256, about=remote.about)
+    )
+    assert Remote("x", ("http://127.0.0.1/x",), "0" * 8).size_in_words == "size unknown"
 
 
 def test_a_weight_without_a_hash_in_its_name_is_refused():

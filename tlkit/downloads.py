@@ -4,8 +4,8 @@ pooch finds the cache folder and hashes the files. The transfer is our own, over
 continue a download nor keep two processes from doing the same one. Three environment variables steer it:
 
 - ``TLKIT_HOME``: the folder that keeps the files (default: the user's cache folder).
-- ``TLKIT_MIRROR``: a folder or URL that is tried first, for instance another machine's ``TLKIT_HOME`` served by
-  ``python -m http.server``.
+- ``TLKIT_MIRROR``: a folder or URL that is tried first: a stick with another machine's ``TLKIT_HOME``, or the address
+  that ``python -m tlkit serve`` prints there.
 - ``TLKIT_OFFLINE=1``: never touch the network.
 """
 
@@ -16,6 +16,7 @@ import os
 import re
 import uuid
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +27,22 @@ from urllib.parse import quote, urlsplit
 import pooch
 from filelock import FileLock, Timeout
 
-from tlkit.transfers import Failed, Part, bar
+from tlkit.memory import readable_size
+from tlkit.transfers import Failed, Part, Unreachable, bar
 
-__all__ = ["FLOWER_PHOTOS", "VGG16", "DownloadError", "Remote", "fetch", "home", "weights_remote"]
+__all__ = [
+    "FLOWER_PHOTOS",
+    "VGG16",
+    "DownloadError",
+    "Remote",
+    "complaint",
+    "fault",
+    "fetch",
+    "home",
+    "offline",
+    "verified",
+    "weights_remote",
+]
 
 
 class DownloadError(OSError):
@@ -38,6 +52,11 @@ class DownloadError(OSError):
 def home() -> Path:
     """Return the folder that keeps downloads: ``TLKIT_HOME``, or the user's cache folder."""
     return Path(os.environ.get("TLKIT_HOME") or pooch.os_cache("tlkit")).expanduser().absolute()
+
+
+def offline() -> bool:
+    """Say whether ``TLKIT_OFFLINE`` forbids the network."""
+    return os.environ.get("TLKIT_OFFLINE", "").lower() not in {"", "0", "no", "false", "off"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,8 @@ class Remote:
         Exact size in bytes, where it is known.
     folder : str
         Folder below `home()`.
+    about : int, optional
+        Size in bytes to a few digits, where the exact one is not published.
     """
 
     name: str
@@ -64,6 +85,7 @@ class Remote:
     sha256: str
     size: int | None = None
     folder: str = ""
+    about: int | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[0-9a-f]{8,64}", self.sha256):
@@ -74,6 +96,18 @@ class Remote:
     def path(self) -> Path:
         """Where the file lies, or will lie."""
         return home() / self.folder / self.name
+
+    @property
+    def part(self) -> Path:
+        """Where its first bytes lie as long as the others have not come."""
+        return self.path.with_name(f"{self.name}.{self.sha256[:8]}.part")
+
+    @property
+    def size_in_words(self) -> str:
+        """The size for people."""
+        if self.size is None:
+            return f"about {readable_size(self.about)}" if self.about else "size unknown"
+        return readable_size(self.size)
 
 
 FLOWER_PHOTOS = Remote(
@@ -98,7 +132,7 @@ VGG16 = Remote(
 def weights_remote(weights: Any) -> Remote:
     """Return the file of a member of a torchvision weights enum.
 
-    torchvision publishes the first eight digits of the sha256, in the file's name.
+    torchvision publishes the first eight digits of the sha256, in the file's name, and the size in MiB.
 
     Examples
     --------
@@ -113,7 +147,8 @@ def weights_remote(weights: Any) -> Remote:
     if digits is None:
         msg = f"The file name in {weights.url} has no hash to verify a download with; expected NAME-HASH.pth."
         raise ValueError(msg)
-    return Remote(name, (weights.url,), digits[1], folder="weights")
+    about = round(weights.meta.get("_file_size", 0) * 2**20) or None
+    return Remote(name, (weights.url,), digits[1], folder="weights", about=about)
 
 
 def fetch(remote: Remote, *, progress: bool = True) -> Path:
@@ -135,7 +170,7 @@ def fetch(remote: Remote, *, progress: bool = True) -> Path:
         When no source has the file, or not the right one. Nothing is left under the file's name; a part that
         can be continued stays beside it as ``*.part``.
     """
-    if _fault(remote) is None:
+    if fault(remote) is None:
         return remote.path
     try:
         remote.path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,48 +181,67 @@ def fetch(remote: Remote, *, progress: bool = True) -> Path:
             with bar(progress, f"{remote.name}: waiting for another download of it"):
                 lock.acquire()
         try:
-            fault = _fault(remote)
-            if fault is not None:
-                _obtain(remote, fault, progress)
+            problem = fault(remote)
+            if problem is not None:
+                _obtain(remote, problem, progress)
         finally:
             lock.release()
     except DownloadError:
         raise
     except OSError as error:
         problem = f"{remote.path.parent} cannot be used: {error.strerror or error} (TLKIT_HOME can name another folder)"
-        raise _complaint(remote, [problem]) from error
+        raise _failure(remote, [problem]) from error
     return remote.path
 
 
-def _fault(remote: Remote) -> str | None:
-    """Return None for a verified file, else what is wrong with it; an empty string where there is no file."""
-    path = remote.path
-    if not path.is_file():
+def fault(remote: Remote) -> str | None:
+    """Return None for a file that lies there verified, else what is wrong; an empty string where there is no file."""
+    if not remote.path.is_file():
         return ""
-    record = _read_record(path)
-    stat = path.stat()
-    if record.get("sha256", "").startswith(remote.sha256) and (stat.st_size, stat.st_mtime_ns) == record["stat"]:
-        return None
     try:
-        digest = _check(path, remote)
+        verified(remote)
     except Failed as wrong:
         return str(wrong)
-    with suppress(OSError):  # in a read-only folder the file is hashed each time
-        _write_record(path, digest)
     return None
 
 
-def _obtain(remote: Remote, fault: str, progress: bool) -> None:
+def verified(remote: Remote) -> str:
+    """Return the sha256 of a file that lies there; it is hashed again only after its size or time has changed.
+
+    Raises
+    ------
+    Failed
+        When it has another size or hash than it should have.
+    """
+    path = remote.path
+    record = _read_record(path)
+    stat = path.stat()
+    if record.get("sha256", "").startswith(remote.sha256) and (stat.st_size, stat.st_mtime_ns) == record["stat"]:
+        return record["sha256"]
+    digest = _check(path, remote)
+    with suppress(OSError):  # in a read-only folder the file is hashed each time
+        _write_record(path, digest)
+    return digest
+
+
+def _obtain(remote: Remote, wrong: str, progress: bool) -> None:
     """Try all sources and publish the first right file."""
-    path = remote.path.with_name(f"{remote.name}.{remote.sha256[:8]}.part")
-    part = Part(path, remote.size, partial(_check, remote=remote), remote.name, progress)
-    problems = [f"{remote.path}: {fault}"] if fault else []
+    part = Part(remote.part, remote.size, partial(_check, remote=remote), remote.name, progress)
+    problems = [f"{remote.path}: {wrong}"] if wrong else []
     mirrors, urls = _sources(remote)
+    if _mirror() and not mirrors:
+        problems.append(f"TLKIT_MIRROR={_mirror()}: {_why_not()}")
+    silent = set()
     for source in [*mirrors, *urls]:
+        host = "" if isinstance(source, Path) else urlsplit(source).netloc
+        if host and host in silent:
+            continue
         try:
             digest = part.copy(source) if isinstance(source, Path) else part.download(source)
         except Failed as failure:
             problems.append(f"{source}: {failure}")
+            if isinstance(failure, Unreachable):
+                silent.add(host)
             continue
         os.replace(part.path, remote.path)
         part.discard()
@@ -197,19 +251,35 @@ def _obtain(remote: Remote, fault: str, progress: bool) -> None:
         return
     if not urls:
         problems.append(f"{remote.urls[0]}: not tried, since TLKIT_OFFLINE={os.environ['TLKIT_OFFLINE']}")
-    raise _complaint(remote, problems, kept=part.have)
+    raise _failure(remote, problems, kept=part.have)
+
+
+def _mirror() -> str:
+    """Return TLKIT_MIRROR, without the quotation marks that a Windows prompt would make part of it."""
+    return os.environ.get("TLKIT_MIRROR", "").strip(" \t\"'")
+
+
+def _is_address(mirror: str) -> bool:
+    return re.match("https?://", mirror) is not None
 
 
 def _sources(remote: Remote) -> tuple[list[Path | str], list[str]]:
     """Return the places on the mirror, and the addresses; without those that need a network when offline."""
-    offline = os.environ.get("TLKIT_OFFLINE", "").lower() not in {"", "0", "no", "false", "off"}
-    mirror = os.environ.get("TLKIT_MIRROR", "")
-    places = dict.fromkeys([remote.name, f"{remote.folder}/{remote.name}".lstrip("/")]) if mirror else ()
-    if re.match("https?://", mirror):
-        mirrors = [] if offline else [f"{mirror.rstrip('/')}/{quote(place)}" for place in places]
-    else:
+    mirror = _mirror()
+    places = dict.fromkeys([remote.name, f"{remote.folder}/{remote.name}".lstrip("/")])
+    mirrors: list[Path | str] = []
+    if _is_address(mirror):
+        mirrors = [] if offline() else [f"{mirror.rstrip('/')}/{quote(place)}" for place in places]
+    elif mirror and Path(mirror).expanduser().is_dir():
         mirrors = [Path(mirror).expanduser() / place for place in places]
-    return mirrors, [] if offline else list(remote.urls)
+    return mirrors, [] if offline() else list(remote.urls)
+
+
+def _why_not() -> str:
+    """Say why the mirror is not asked."""
+    if _is_address(_mirror()):
+        return f"not asked, since TLKIT_OFFLINE={os.environ['TLKIT_OFFLINE']}"
+    return "there is no such folder, and an address begins with http:// or https://"
 
 
 def _check(path: Path, remote: Remote) -> str:
@@ -244,14 +314,16 @@ def _write_record(path: Path, digest: str) -> None:
     os.replace(temporary, path.with_name(f"{path.name}.sha256"))
 
 
-def _complaint(remote: Remote, problems: list[str], kept: int = 0) -> DownloadError:
-    size = "size unknown" if remote.size is None else f"{remote.size / 1e6:,.1f} MB"
+def _failure(remote: Remote, problems: list[str], kept: int = 0) -> DownloadError:
     digits = f"is {remote.sha256}" if len(remote.sha256) == 64 else f"begins with {remote.sha256}"
-    lines = [
-        f"{remote.name} ({size}) could not be fetched:",
-        *(f"  {problem}" for problem in problems),
-        f"To bring it by hand, download {remote.urls[0]} and save it as {remote.path} (its sha256 {digits}).",
-    ]
+    what = f"{remote.name} ({remote.size_in_words})"
+    text = complaint(what, problems, remote.urls[0], f"save it as {remote.path} (its sha256 {digits})")
     if kept:
-        lines.append(f"The {kept:,} bytes that came are kept; the next call continues from there.")
-    return DownloadError("\n".join(lines))
+        text += f"\nThe {kept:,} bytes that came are kept; the next call continues from there."
+    return DownloadError(text)
+
+
+def complaint(what: str, problems: Iterable[str], url: str, by_hand: str) -> str:
+    """Say what could not be fetched and why, one problem in a line, and what to do with it when it came by hand."""
+    lines = [f"{what} could not be fetched:", *(f"  {problem}" for problem in problems)]
+    return "\n".join([*lines, f"To bring it by hand, download {url} and {by_hand}."])

@@ -19,13 +19,13 @@ from typing import Any
 import requests
 import urllib3
 
-__all__ = ["Failed", "Part", "bar"]
+__all__ = ["Failed", "Part", "Unreachable", "bar"]
 
 TRIES = 5  # in a row that bring nothing new
 BACK_OFF = 0.5  # seconds before the second try, doubled from try to try
 PATIENCE = 60  # seconds; a server that asks for a longer wait is given up
 TIMEOUT = (10, 30)  # seconds for the connection, and between two arrivals
-CHUNK = 1 << 17
+CHUNK = 1 << 14  # bytes; what has come of a chunk is lost when the connection stalls, and slow networks bring little
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -33,12 +33,16 @@ class Failed(Exception):
     """A source that will not do; the message says why."""
 
 
-class Interrupted(Failed):
-    """A source that may do at the next try, not sooner than `wait` seconds from now."""
+class Unreachable(Failed):
+    """A machine that does not answer; its other addresses need not be tried."""
 
-    def __init__(self, message: str, wait: float = 0) -> None:
+
+class Interrupted(Failed):
+    """A source that may do at the next try, not sooner than `wait` seconds from now; `reached` if it answered."""
+
+    def __init__(self, message: str, wait: float = 0, *, reached: bool = True) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.reached = wait, reached
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Part:
                 if tries == TRIES or problem.wait > PATIENCE:
                     wish = f", to come back in {problem.wait:.0f} s" if problem.wait > PATIENCE else ""
                     msg = f"{problem}{wish} ({tries} {'try' if tries == 1 else 'tries'})"
-                    raise Failed(msg) from problem
+                    raise (Failed if problem.reached else Unreachable)(msg) from problem
                 wait = max(problem.wait, BACK_OFF * 2 ** (tries - 1) * random.uniform(1, 1.5))
                 with bar(self.progress, f"{self.name}: {problem}; next try in {wait:.0f} s"):
                     time.sleep(wait)
@@ -134,13 +138,13 @@ class Part:
             raise Failed(msg) from error
         except requests.ConnectTimeout as error:
             msg = f"no answer within {TIMEOUT[0]} s"
-            raise Interrupted(msg) from error
+            raise Interrupted(msg, reached=False) from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             msg = f"nothing came for {TIMEOUT[1]} s after {self._share(total)}"
             raise Interrupted(msg) from error
         except requests.ConnectionError as error:
             msg = f"no connection{_reason(error)}"
-            raise Interrupted(msg) from error
+            raise Interrupted(msg, reached=False) from error
         except urllib3.exceptions.HTTPError as error:
             msg = f"the connection broke after {self._share(total)}{_reason(error)}"
             raise Interrupted(msg) from error

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tlkit.errors import near_misses
 from tlkit.graph import Landmarks, Network, Vertex
+from tlkit.hub import pretrained
 from tlkit.importing import take_over
 from tlkit.modules import is_weight_layer
 from tlkit.preprocessing import Preprocessing
@@ -42,8 +43,8 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
         "efficientnet_lite0" (its weights come with the package), "vgg16" and every other classification network of
         torchvision, or "timm/NAME" for one of timm's.
     weights : "imagenet", path or None
-        ImageNet weights (downloaded once, checked by their SHA-256), a .safetensors or .pth file of this
-        architecture, or random weights.
+        ImageNet weights (downloaded once; torchvision's are checked by their SHA-256), a .safetensors or .pth file of
+        this architecture, or random weights.
     granularity : {"block", "layer"}
         Whether a residual block is one vertex or opened into layers.
 
@@ -118,7 +119,7 @@ def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
         msg = f"timm has no network '{name}'.{near_misses(f'timm/{name}', known)} See timm.list_models()."
         raise ValueError(msg)
     if weights == "imagenet":
-        module = timm.create_model(name, pretrained=True)
+        module = pretrained(name)
     elif weights is None:
         module = made(partial(timm.create_model, name))
     else:

@@ -1,4 +1,4 @@
-"""The commands of ``python -m tlkit``: featurize, verify, info and doctor.
+"""The commands of ``python -m tlkit``: featurize, verify, info, fetch, serve and doctor.
 
 A command answers on stdout and shows its progress on stderr. It returns 0, or 1 with a sentence about what is wrong,
 2 when it was called wrongly, and 130 after Ctrl-C.

@@ -15,6 +15,8 @@ COMMANDS = {
     "featurize": "run a network's frozen part over pictures, and keep what it says in a feature store",
     "verify": "read every byte of a feature store, and say what is wrong with it",
     "info": "say what a feature store holds, and how far it is",
+    "fetch": "download photos and weights ahead of time, or say what there is to download",
+    "serve": "give what was fetched to other machines on the same network",
     "doctor": "say what will work on this machine and what won't",
 }
 ENGINES = ("auto", "torch", "onnxruntime")  # those of tlkit.engines, which imports torch
@@ -24,6 +26,16 @@ FEATURIZE = """\
 The command may be stopped at any moment, and goes on where it was when it is run again. What is there and still right
 is not computed again. Several processes may fill one store at once: in a job array, give each job its part of the
 shards, --shards 1/8 to --shards 8/8. Part 2/8 takes the shards 1, 9, 17 and so on: shards are counted from 0."""
+
+
+FETCH = """\
+Without names it only says what there is, how large, and what is here. Each file is checked by its SHA-256. A download
+that broke goes on where it was when the command is run again. Where TLKIT_MIRROR names a folder or the address of a
+machine that runs `serve`, files come from there."""
+
+SERVE = """\
+Only photos and weights that tlkit knows are given away, after their SHA-256 was checked, and nothing can be written.
+Whoever is on the network can read them. The line that others set is printed at the start. Ctrl-C ends it."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -42,6 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
         for name, about in COMMANDS.items()
     }
     _add_featurize(made["featurize"])
+    _add_fetch(made["fetch"])
+    _add_serve(made["serve"])
     for name in ("verify", "info"):
         made[name].add_argument("store", metavar="STORE", type=Path, help="folder of the feature store")
     for name in ("info", "doctor"):
@@ -75,6 +89,27 @@ def _add_featurize(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or mps; auto is a GPU where there is one")
     add("--shards", metavar="i/N", type=_part, default=(1, 1), help="compute the i-th of N parts of the store (1/1)")
     add("--on-bad", choices=("raise", "skip"), default="raise", help="stop at broken pictures or omit them (raise)")
+
+
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = FETCH
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("names", metavar="NAME", nargs="*", help="photos, vgg16, or another of torchvision's networks")
+    parser.add_argument("--all", action="store_true", help="all that the notebooks can use: photos and vgg16")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = SERVE
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--host", metavar="ADDRESS", default="", help="address to listen on (all of this machine's)")
+    parser.add_argument("--port", metavar="N", type=_port, default=8765, help="port to listen on, 0 for any (8765)")
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text) or int(text) > 65535:
+        msg = f"'{text}' is no port: 0 to 65535."
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def _count(text: str) -> int:
