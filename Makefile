@@ -13,7 +13,7 @@ LESSONS := $(PY) -m tlkit.lessons
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab render full bench lock clean
+.PHONY: help run test lab render full bench docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,11 @@ full: $(STAMP) ## VGG16 on flower photos, on the GPU when there is one (PHOTOS=.
 
 bench: $(STAMP) ## measure: runs every program in benchmarks/
 	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(PY) "$$program"; done
+
+docs: $(STAMP) ## build the site from docs/ and the stored notebooks, links checked, to build/site
+	@rm -rf build/site
+	@$(PY) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -b html -d build/doctrees -c docs . build/site
+	@echo "The site begins at build/site/index.html"
 
 lock: ## compute constraints.txt anew from pyproject.toml; the torch lines in it are chosen by hand (needs uv)
 	@mkdir -p build

@@ -83,28 +83,23 @@ def test_conda_files_are_what_binder_and_conda_read(path):
     assert "pip" in names  # a pip section without it is an error
 
 
-def test_binder_installs_tlkit_in_post_build_and_nowhere_else():
-    assert not any(re.match(r"-|\.|/", line) for line in conda("binder/environment.yml")[1])
-    script = (ROOT / "binder/postBuild").read_text(encoding="utf-8")
-    assert "set -euo pipefail" in script
-    assert "pip install --no-deps --no-cache-dir -e ." in script
-    assert not (ROOT / ".binder").exists()  # Binder refuses both
-    assert not (ROOT / "binder/requirements.txt").exists()  # it would be ignored
+@pytest.mark.parametrize("path", ENVIRONMENTS)
+def test_every_line_of_a_conda_file_says_why_it_is_there(path):
+    lines = (ROOT / path).read_text(encoding="utf-8").partition("dependencies:\n")[2].splitlines()
+    needing = [line for line in lines if line.strip().startswith("- ") and line.strip() != "- pip:"]
+    assert len(needing) > 20
+    assert [line for line in needing if not re.search(r"\S +# \S", line)] == []
 
 
-@pytest.mark.parametrize("path", ["binder/postBuild", "binder/start", ".ci/run"])
-def test_scripts_can_be_run(path):
-    assert os.access(ROOT / path, os.X_OK)
-    assert subprocess.run(["bash", "-n", ROOT / path]).returncode == 0
+def test_a_gpu_is_one_commented_line_away():
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if "pytorch-gpu" in line]
+    assert yaml.safe_load(line.replace("# ", "", 1)) == [f"pytorch-gpu{conda('environment.yml')[0]['torch']}"]
 
 
-def test_binder_start_hands_over_to_its_arguments():
-    script = ROOT / "binder/start"
-    assert script.read_text(encoding="utf-8").rstrip().endswith('exec "$@"')
-    said = subprocess.run(
-        [script, "sh", "-c", "echo $OMP_NUM_THREADS $0", "x y"], capture_output=True, text=True, check=True
-    )
-    assert said.stdout == "1 x y\n"
+def test_the_script_of_continuous_integration_can_be_run():
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert subprocess.run(["bash", "-n", ROOT / ".ci/run"]).returncode == 0
 
 
 # constraints
@@ -216,6 +211,14 @@ def test_make_full_takes_own_photos(checkout):
 
 
 @needs_make
+def test_make_docs_fails_at_warnings_and_runs_no_notebook(checkout):
+    (call,) = make(checkout, "docs")[2][1:]
+    assert call.startswith("-m sphinx --fail-on-warning")
+    assert call.endswith("-c docs . build/site")
+    assert 'nb_execution_mode = "off"' in (ROOT / "docs/conf.py").read_text(encoding="utf-8")
+
+
+@needs_make
 def test_make_stops_where_no_test_ran(checkout):
     python = checkout / ".venv/bin/python"
     python.write_text('#!/bin/sh\ncase "$*" in *pytest*) exit 5;; esac\n', encoding="utf-8")
@@ -239,7 +242,7 @@ def test_an_old_python_is_refused_in_words(tmp_path, checkout):
 def test_help_names_every_target(checkout):
     _, said, _ = make(checkout, "help")
     assert re.findall(r"^  make (\w+)", said, re.MULTILINE) == [
-        "help", "run", "test", "lab", "render", "full", "bench", "lock", "clean",
+        "help", "run", "test", "lab", "render", "full", "bench", "docs", "lock", "clean",
     ]  # fmt: skip
 
 
