@@ -66,3 +66,16 @@ def check_face(widget):
     assert [absent for absent in DROPPED if absent in face] == []
     assert all('alt="' in tag for tag in re.findall("<img[^>]*>", face))
     return face
+
+
+CLASSES = ("daisy", "roses", "tulips")
+
+
+def features(rows=60, shape=(8,), seed=0, noise=0.5):
+    """Features of three classes that lie around three centers."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % 3
+    centers = torch.randn(3, *shape, generator=torch.Generator().manual_seed(99))
+    return tl.Features(
+        {"cut": centers[labels] + noise * torch.randn(rows, *shape, generator=generator)}, labels, CLASSES
+    )

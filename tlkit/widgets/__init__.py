@@ -10,7 +10,9 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(msg) from error
 
 from tlkit.widgets.freeze_picker import FreezePicker
+from tlkit.widgets.head_bench import Run
 from tlkit.widgets.head_designer import HeadDesigner
-from tlkit.widgets.heads import Head, Run, hold_out
+from tlkit.widgets.heads import Head
+from tlkit.widgets.holding_out import hold_out
 
 __all__ = ["FreezePicker", "Head", "HeadDesigner", "Run", "hold_out"]
