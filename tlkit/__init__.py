@@ -36,12 +36,13 @@ _HOMES = {
         "losses": ("MISSING",),
         "noise": ("DropConnect",),
         "preprocessing": ("Preprocessing",),
+        "profiling": ("freeze_profile",),
         "saving": ("load", "save"),
         "store": ("FeatureStore",),
         "training": ("History", "device", "fit"),
         "tuning": ("FineTuneConfiguration",),
         "updaters": ("AdaDelta", "AdaGrad", "AdaMax", "Adam", "AdamW", "Nadam", "Nesterovs", "RmsProp", "Sgd"),
-        "widgets": ("FreezePicker", "HeadDesigner"),
+        "widgets": ("FreezePicker", "HeadDesigner", "MistakeBrowser", "Predictor", "TrainingMonitor"),
     }.items()
     for name in names
 }  # fmt: skip

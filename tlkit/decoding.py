@@ -20,7 +20,7 @@ from torch import Tensor
 from tlkit.errors import near_misses, quoted
 from tlkit.preprocessing import Preprocessing
 
-__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode"]
+__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "why_broken"]
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
 
@@ -110,7 +110,7 @@ class Geometry:
         return left, top, right, bottom
 
 
-def decode(path: str | os.PathLike[str], geometry: Geometry | None = None) -> np.ndarray:
+def decode(path: str | os.PathLike[str] | IO[bytes], geometry: Geometry | None = None) -> np.ndarray:
     """Decode one picture file.
 
     The EXIF orientation is applied. Gray, palette, CMYK and 16-bit pixels become 8-bit RGB; transparency is dropped;
@@ -120,7 +120,7 @@ def decode(path: str | os.PathLike[str], geometry: Geometry | None = None) -> np
 
     Parameters
     ----------
-    path : path
+    path : path or binary file
         The file; its content counts, not its suffix.
     geometry : Geometry, optional
         Resize and crop; 224 pixels from a shorter side of 256 when left out.
@@ -270,7 +270,7 @@ class Pictures:
         try:
             place[:] = decode(self.paths[row], self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
-            raise _BadPicture(self.paths[row], _sentence(self.paths[row], error)) from error
+            raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
         if self._kept is not None:
             self._kept[row] = place
             self._is_kept[row] = True
@@ -293,10 +293,10 @@ def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _sentence(path: Path, error: Exception) -> str:
-    """Say why a picture cannot be decoded."""
+def why_broken(path: Path | IO[bytes], error: Exception) -> str:
+    """Say in words why `decode` raised an error for a picture."""
     if isinstance(error, UnidentifiedImageError):
-        return _no_picture(path)
+        return _no_picture(_start(path))
     if isinstance(error, Image.DecompressionBombError):
         claimed = re.search(r"\d+", str(error))
         pixels = f"{int(claimed[0]):,}" if claimed else "too many"
@@ -307,9 +307,15 @@ def _sentence(path: Path, error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _no_picture(path: Path) -> str:
+def _start(path: Path | IO[bytes]) -> bytes:
+    if not isinstance(path, Path):
+        path.seek(0)
+        return path.read(64)
     with path.open("rb") as file:
-        start = file.read(64)
+        return file.read(64)
+
+
+def _no_picture(start: bytes) -> str:
     if not start:
         return "the file is empty"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):

@@ -14,5 +14,8 @@ from tlkit.widgets.head_bench import Run
 from tlkit.widgets.head_designer import HeadDesigner
 from tlkit.widgets.heads import Head
 from tlkit.widgets.holding_out import hold_out
+from tlkit.widgets.mistake_browser import MistakeBrowser
+from tlkit.widgets.predictor import Predictor
+from tlkit.widgets.training_monitor import TrainingMonitor
 
-__all__ = ["FreezePicker", "Head", "HeadDesigner", "Run", "hold_out"]
+__all__ = ["FreezePicker", "Head", "HeadDesigner", "MistakeBrowser", "Predictor", "Run", "TrainingMonitor", "hold_out"]
