@@ -22,6 +22,7 @@ _HOMES = {
         "builder": ("TransferLearning",),
         "checks": ("check",),
         "constraints": ("MaxNorm", "NonNegative", "UnitNorm"),
+        "ensemble": ("head_grid",),
         "evaluation": ("Evaluation", "evaluate"),
         "exporting": ("export_onnx",),
         "features": ("Features",),

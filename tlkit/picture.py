@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+from collections.abc import Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "WRONG",
     "Picture",
     "chart",
+    "panels",
     "sheet",
     "shorten",
     "text_width",
@@ -123,16 +125,41 @@ def chart(
 ) -> Axes:
     """Make a white figure and return labeled axes, `height` pixels high, with margins in pixels."""
     axes = _axes(height, title, left=left, right=right, bottom=50)
-    axes.set_facecolor("white")
-    axes.tick_params(colors=INK, labelsize=FONT_SIZE)
-    axes.set_xlabel(xlabel, color=INK, fontsize=FONT_SIZE)
     axes.set_ylabel(ylabel, color=INK, fontsize=FONT_SIZE)
+    _dress(axes, xlabel)
+    return axes
+
+
+def panels(height: float, title: str, xlabels: Sequence[str], *, ylabel: str = "", top: float = 0) -> list[Axes]:
+    """Make a white figure and return labeled axes side by side, which share what is read upwards.
+
+    They are `height` pixels high; `top` pixels above them stay free.
+    """
+    first = chart(height + top, title, right=WIDTH / 2, ylabel=ylabel)
+    figure, box = first.figure, first.get_position()
+    left, gap, right = 74 / WIDTH, 26 / WIDTH, 20 / WIDTH
+    width = (1 - left - right - gap * (len(xlabels) - 1)) / len(xlabels)
+    tall = box.height * height / (height + top)
+    first.set_position((left, box.y0, width, tall))
+    others = [
+        figure.add_axes((left + number * (width + gap), box.y0, width, tall), sharey=first)
+        for number in range(1, len(xlabels))
+    ]
+    for axes, xlabel in zip([first, *others], xlabels, strict=True):
+        _dress(axes, xlabel)
+        axes.tick_params(labelleft=axes is first)
+    return [first, *others]
+
+
+def _dress(axes: Axes, xlabel: str) -> None:
+    axes.set_facecolor("white")
+    axes.tick_params(which="both", colors=INK, labelsize=FONT_SIZE)
+    axes.set_xlabel(xlabel, color=INK, fontsize=FONT_SIZE)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(MUTED)
-    return axes
 
 
 def _axes(height: float, title: str, *, left: float, right: float, bottom: float) -> Axes:

@@ -1,4 +1,4 @@
-"""The figures of the notebooks: photo grids, learning curves, confusion matrices, network strips and bars."""
+"""The figures of the notebooks: photo grids, curves, confusion matrices, network strips, trade-offs and bars."""
 
 from __future__ import annotations
 
@@ -31,8 +31,17 @@ from tlkit.picture import (
     write,
 )
 from tlkit.strip import network_strip
+from tlkit.tradeoffs import freeze_profile
 
-__all__ = ["Picture", "bars", "confusion_matrix", "image_grid", "learning_curves", "network_strip"]
+__all__ = [
+    "Picture",
+    "bars",
+    "confusion_matrix",
+    "freeze_profile",
+    "image_grid",
+    "learning_curves",
+    "network_strip",
+]
 
 PLAIN = "#56B4E9"  # a bar that means neither frozen nor trainable
 
