@@ -4,8 +4,10 @@ The notebooks are shown with the outputs that are stored in them. Nothing is run
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -67,7 +69,15 @@ def add_index(app: Sphinx, problem: Exception | None) -> None:
         shutil.copy(Path(app.outdir, f"{root_doc}.html"), Path(app.outdir, "index.html"))
 
 
+def lead_to_pages(app: Sphinx, pagename: str, template: str, context: dict[str, Any], *rest: object) -> None:
+    """Lead links in the notebooks' outputs, which Sphinx leaves as they are, to the pages of the site."""
+    if pagename.startswith("notebooks/"):
+        body = re.sub(r'href="([\w.-]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', context["body"])
+        context["body"] = re.sub(r'href="(#[^"]+)"', lambda found: found[0].lower(), body)  # JupyterLab keeps capitals
+
+
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx of the two."""
+    """Tell Sphinx of these."""
+    app.connect("html-page-context", lead_to_pages)
     app.connect("source-read", add_contents)
     app.connect("build-finished", add_index)
