@@ -32,16 +32,16 @@ html_logo = "icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
 
-# The order of the pages beside the notebooks; those of docs/ that are not named come after the others.
-DOCS = ["installation", "teaching", "troubleshooting", "dl4j-to-tlkit", "save-format", "store-format", "*"]
+# the pages beside the notebooks, in the order in which they are shown
+DOCS = ["installation", "teaching", "offline", "troubleshooting", "dl4j-to-tlkit", "save-format", "store-format"]
 PROJECT = ["benchmarks/README", "binder/README", "CONTRIBUTING", "CHANGELOG"]
 TOCTREE = """
 
 ```{{toctree}}
 :hidden:
-:glob:
 :caption: {caption}
 
 {entries}
