@@ -93,6 +93,21 @@ def test_a_fetch_that_broke_goes_on_where_it_was(internet, capsys):
     assert internet.requests[-1][1]["Range"] == "bytes=1000000-"
 
 
+def test_a_fetch_that_was_killed_goes_on_where_it_was(internet, tmp_path):
+    internet.script = [Reply(stall_after=1_000_000)]
+    killed = subprocess.Popen([*TOOL, "fetch", "vgg16"], stdout=subprocess.DEVNULL)
+    file = catalog.find("vgg16")
+    while not file.part.is_file() or file.part.stat().st_size < 900_000:
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    assert not file.path.exists()
+    done = student(home(), "", "fetch", "vgg16")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file.path.read_bytes() == CONTENTS["vgg16"]
+    assert int(re.fullmatch("bytes=([0-9]+)-", internet.requests[1][1]["Range"])[1]) >= 900_000
+
+
 def test_one_that_does_not_come_is_told_of_in_full_and_the_others_come(internet, capsys):
     file = catalog.find("photos")
     del internet.files[f"/{file.name}"]

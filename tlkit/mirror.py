@@ -84,7 +84,8 @@ class Mirror(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128  # thirty people start at the same moment
-    allow_reuse_address = os.name != "nt"  # there it would let two servers share a port
+    allow_reuse_address = os.name != "nt"  # there it would let two servers share a port, as the next would elsewhere
+    allow_reuse_port = False
 
     def __init__(
         self,
