@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tlkit.advice import Advice, advice
 from tlkit.augmenting import AugmentedImages
 from tlkit.decoding import BadImagesError, Geometry, Pictures
 from tlkit.preprocessing import Preprocessing
 from tlkit.sources import class_files, class_folder, equal_files
 
-__all__ = ["BadImagesError", "ImageSet", "Split", "load"]
+__all__ = ["Advice", "BadImagesError", "ImageSet", "Split", "advice", "load"]
 
 MOST_COMPARED = 20_000  # pictures; comparing more would take longer than reading some of them
 
@@ -42,7 +43,7 @@ def load(
     the same count in every class. Classes alternate in the rows, so that `train[:50]` has as many of each.
     The order of a class depends on the seed and the files' names only: a new file leaves the others as they were.
     Copies of a picture in two classes, or in the training and the test set, give a warning; among more than 20,000
-    pictures they are not looked for.
+    pictures they are not looked for. `advice` tells more: few or uneven pictures, and copies that were saved again.
 
     Parameters
     ----------
