@@ -197,7 +197,8 @@ def _disk(disks: dict[str, dict[str, Any]]) -> Iterator[Finding]:
 
 def _files(free: int) -> Iterator[Finding]:
     """Say for what must be downloaded once whether it is there, and if not, whether it can come."""
-    for what, remote in (("VGG16's weights", downloads.VGG16), ("The flower photos", downloads.FLOWER_PHOTOS)):
+    needed = (("VGG16's weights", "vgg16", downloads.VGG16), ("The flower photos", "photos", downloads.FLOWER_PHOTOS))
+    for what, name, remote in needed:
         size = readable_size(remote.size)
         mirror, urls = downloads._sources(remote)
         if remote.path.is_file() and remote.path.stat().st_size == remote.size:
@@ -210,7 +211,8 @@ def _files(free: int) -> Iterator[Finding]:
             yield Finding(False, f"{sentence} Make room, or name another folder: TLKIT_HOME=...")
         else:
             source = "from TLKIT_MIRROR" if mirror else "which needs a network"
-            yield Finding(True, f"{what} ({size}) are not there: the first use fetches them, {source}.")
+            ahead = f"Ahead of time: python -m tlkit fetch {name}"
+            yield Finding(True, f"{what} ({size}) are not there: the first use fetches them, {source}. {ahead}")
 
 
 # -- saying it ------------------------------------------------------------------------------------------------------
