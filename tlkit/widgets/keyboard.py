@@ -1,4 +1,4 @@
-"""The keyboard guard: keys that are pressed in a widget stay there and never reach the notebook around it."""
+"""The keyboard guard: all of a widget can be used by keys, and none of them reaches the notebook around it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ class KeyboardGuard(anywidget.AnyWidget):
     JupyterLab and Notebook 7 take most keys for their own commands while an output has the focus: in a drop-down list
     the arrow down selects the next cell, and "b" inserts one. `tlkit.widgets.face.Panel` brings a guard along.
 
+    The guard also mends what controls of ipywidgets lack for people without a mouse or a screen: sliders get their
+    label as a name, and the headers that unfold a part take Tab and Enter.
+
     Examples
     --------
     >>> import ipywidgets
@@ -25,6 +28,7 @@ class KeyboardGuard(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("keyboard.js")
+    _css = Path(__file__).with_name("keyboard.css")
 
     def __repr__(self) -> str:
         return "KeyboardGuard()"
