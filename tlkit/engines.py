@@ -31,7 +31,7 @@ TOLERANCE = 1e-4  # of the largest value: fast forms add in another order
 HALF_TOLERANCE = 2e-2  # where the features are stored as 16-bit numbers anyway
 CHECKED_ROWS = 4
 BATCH_BYTES = 128_000_000  # of what one vertex reads and answers, for all images of a batch
-LARGEST_BATCH = {"cpu": 32, "cuda": 256}  # larger ones are hardly faster
+LARGEST_BATCH = {"cpu": 16, "cuda": 256}  # larger ones take memory and are not faster
 MOST_KEPT = 6  # converted networks, in the folder of downloads
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -56,7 +56,7 @@ def is_exact(engine: str, rows: int) -> bool:
 def batch_size_for(network: Network) -> int:
     """Return how many images can run through a network together in little memory.
 
-    That is 32 on a CPU for most networks, and 4 for VGG16, whose first layers answer 13 MB for each image.
+    That is 16 on a CPU for most networks, and 4 for VGG16, whose first layers answer 13 MB for each image.
     """
     numbers = {name: prod(shape) for name, shape in network.output_shapes().items()}
     vertices = network.vertices.items()
