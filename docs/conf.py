@@ -51,8 +51,8 @@ TOCTREE = """
 
 def numbered(path: Path) -> str:
     """Return a notebook's entry, with the number by which the others speak of it."""
-    title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0].lstrip("# ").strip()
-    return f"{path.stem[:2]} {title} </notebooks/{path.stem}>"
+    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    return f"{path.stem[:2]} {first.splitlines()[0].lstrip('# ')} </notebooks/{path.stem}>"
 
 
 def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
