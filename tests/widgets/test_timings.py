@@ -15,18 +15,18 @@ from tlkit.widgets.timings import Timings, measure
 def test_an_epoch_is_what_its_parts_take():
     net = residual()
     cuts = Cuts(net)
-    ahead, back, to_weights = (dict.fromkeys(cuts.order, seconds) for seconds in (1.0, 2.0, 0.5))
-    timings = Timings(ahead, back, to_weights, reading=0.25, step=10.0, update=0.001)
+    ahead, back = (dict.fromkeys(cuts.order, seconds) for seconds in (1.0, 2.0))
+    timings = Timings(ahead, back, reading=0.25, step=10.0, update=0.001)
     epoch = timings.epoch(net, cuts.at(("first",)), 33)  # trains second, add and last; two steps of 32
     step = 2 * (10 + 0.001 * 30)
     assert epoch.featurizing == pytest.approx(33 * (0.25 + 1))
     # `second` reads the boundary alone, `add` reads `second` as well
-    assert epoch.featurized == pytest.approx(33 * (3 * 1 + 0.5 + 2 + 2) + step)
+    assert epoch.featurized == pytest.approx(33 * (3 * 1 + 1 + 2 + 2) + step)
     assert epoch.whole == pytest.approx(epoch.featurizing + epoch.featurized)
     assert epoch.speed_up == pytest.approx(epoch.whole / epoch.featurized)
     whole = timings.epoch(net, cuts.at(()), 33)
     assert whole.featurizing == 33 * 0.25
-    assert whole.featurized == pytest.approx(33 * (4 + 0.5 + 3 * 2) + 2 * (10 + 0.001 * 50))
+    assert whole.featurized == pytest.approx(33 * (4 + 1 + 3 * 2) + 2 * (10 + 0.001 * 50))
 
 
 def test_measuring_leaves_the_network_and_the_random_numbers_of_others_alone():
@@ -38,7 +38,7 @@ def test_measuring_leaves_the_network_and_the_random_numbers_of_others_alone():
     assert all(value.grad is None for value in net.parameters())
     assert not net.training
     assert net.frozen == net.ancestors(net.cut_points[0])
-    assert set(timings.forward) == set(timings.backward) == set(timings.backward_to_weights) == set(net.vertices)
+    assert set(timings.forward) == set(timings.backward) == set(net.vertices)
     assert min(timings.forward.values()) > 0
     assert timings.reading == 0
     assert timings.step > 0

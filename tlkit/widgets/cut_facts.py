@@ -47,7 +47,7 @@ def seconds_facts(cut: Cut, epoch: Epoch, images: int) -> str:
     if cut.boundary:
         rows += [
             ("One epoch on features", _readable_time(epoch.featurized)),
-            ("Making the features, once", _readable_time(epoch.featurizing)),
+            ('Making the features, once, by engine="torch"', _readable_time(epoch.featurizing)),
             ("Speed-up of an epoch by features", f"{epoch.speed_up:,.{0 if epoch.speed_up >= 10 else 1}f} times"),
         ]
     return note(f"For {counted(images, 'image')}, as measured on this machine:") + facts(rows)

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ from tlkit.widgets.cuts import Cut, Cuts
 __all__ = ["Epoch", "Timings", "measure"]
 
 BATCH_SIZE = 32  # of training, as `tl.fit` has it
-ENOUGH_WORK = 200_000_000  # multiplications; a batch with more is timed well enough
-MOST_NUMBERS = 16_000_000  # that a timed vertex may read and answer, 64 MB
+PASS = 1.0  # seconds that a timed pass through the network may take, as long as it has one image
+ENOUGH = 0.1  # seconds; a batch that takes as long is timed well enough
+LONG = 0.02  # seconds; what takes as long is timed once
 UPDATED = 2_000_000  # parameters of the layer that says what an update costs
 
 
@@ -58,8 +58,8 @@ class Timings:
 
     Parameters
     ----------
-    forward, backward, backward_to_weights : dict of str to float
-        Each vertex for one image. The way back to a vertex's input is saved where nothing before it is trained.
+    forward, backward : dict of str to float
+        Each vertex for one image.
     reading : float
         Reading one image.
     step, update : float
@@ -68,7 +68,6 @@ class Timings:
 
     forward: dict[str, float]
     backward: dict[str, float]
-    backward_to_weights: dict[str, float]
     reading: float
     step: float
     update: float
@@ -79,8 +78,8 @@ class Timings:
         trained = 0.0
         for name, inputs in net._inputs.items():
             if name not in cut.vertices:
-                first = all(other in cut.shapes for other in inputs)
-                trained += self.forward[name] + (self.backward_to_weights if first else self.backward)[name]
+                first = all(other in cut.shapes for other in inputs)  # nothing before it is trained: half the way back
+                trained += self.forward[name] + self.backward[name] / (2 if first else 1)
         steps = -(-images // BATCH_SIZE)
         featurized = images * trained + steps * (self.step + cut.trainable * self.update)
         featurizing = images * (self.reading + frozen)
@@ -106,55 +105,90 @@ def measure(
     told : callable
         Told what is measured now.
     """
-    seconds = {}
-    for number, name in enumerate(cuts.order, start=1):
-        if given_up():
-            return None
-        told(f"{name} ({number} of {len(cuts.order)})")
-        seconds[name] = _of_vertex(cuts, name)
+    watched = _Watched(cuts, given_up, told)
+    alone = watched.run(1, backward=False)
+    # from here on as in training: a pass with many images takes longer than many passes with one
+    seconds = alone and watched.run(max(1, min(int(PASS / sum(ahead for ahead, _ in alone.values())), BATCH_SIZE)))
+    if not seconds:
+        return None
     told("a training step")
     step = _of_step(8)
-    forward, backward, to_weights = zip(*seconds.values(), strict=True)
-    return Timings(
-        *(dict(zip(seconds, values, strict=True)) for values in (forward, backward, to_weights)),
-        reading=_of_reading(images),
-        step=step,
-        update=max(_of_step(UPDATED // 4) - step, 0) / UPDATED,
-    )
+    update = max(_of_step(UPDATED // 4) - step, 0) / UPDATED
+    forward, backward = ({name: pair[which] for name, pair in seconds.items()} for which in (0, 1))
+    return Timings(forward, backward, _of_reading(images), step, update)
 
 
-def _of_vertex(cuts: Cuts, name: str) -> tuple[float, float, float]:
-    """Return seconds an image: forward, backward to weights and inputs, backward to the weights alone."""
-    vertex = cuts.net.vertices[name]
-    shapes = [cuts.shapes[other] for other in vertex.inputs]
-    size = _batch_size(cuts.work[name], cuts.sizes[name], sum(map(prod, [*shapes, cuts.shapes[name]])))
-    module = _with_values(vertex.module)
-    values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    values = {key: value.detach() for key, value in values.items()}
-    like = next((value for value in values.values() if value.is_floating_point()), torch.empty(0))
-    inputs = [torch.randn(size, *shape, dtype=like.dtype, device=like.device) for shape in shapes]
-    weights = {key: values[key].requires_grad_() for key, _ in module.named_parameters()}
+class _Watched:
+    """A network that runs vertex by vertex against a clock."""
 
-    def forward() -> Tensor:
-        return functional_call(module, values, tuple(inputs))
+    def __init__(self, cuts: Cuts, given_up: GivenUp, told: Callable[[str], None]) -> None:
+        self.cuts, self.given_up, self.told = cuts, given_up, told
+        self.last_use = cuts.net._last_use()
 
-    def trained(towards: list[Tensor]) -> Callable[[], Any]:
-        return lambda: torch.autograd.grad(forward().sum(), towards, allow_unused=True)
-
-    with torch.no_grad():
-        ahead = _seconds(forward, like.device)
-    to_weights = max(_seconds(trained(list(weights.values())), like.device) - ahead, 0) if weights else 0.0
-    for value in inputs:
-        value.requires_grad_()
-    with torch.enable_grad():
-        back = max(_seconds(trained([*inputs, *weights.values()]), like.device) - ahead, to_weights)
-    return ahead / size, back / size, to_weights / size
+    def run(self, size: int, *, backward: bool = True) -> dict[str, tuple[float, float]]:
+        """Return each vertex's seconds an image, forward and backward; nothing when it was given up."""
+        net = self.cuts.net
+        like = next((value for value in net.parameters() if value.is_floating_point()), torch.empty(0))
+        place = {"dtype": like.dtype, "device": "cpu" if like.is_meta else like.device}
+        values = {name: torch.randn(size, *shape, **place) for name, shape in net.input_shapes.items()}
+        seconds = {}
+        for number, (name, vertex) in enumerate(net.vertices.items(), start=1):
+            if self.given_up():
+                return {}
+            self.told(f"{name} ({number} of {len(net.vertices)})")
+            clock = _Clock(_with_values(vertex.module), [values[other] for other in vertex.inputs])
+            values[name], ahead = clock.forward()
+            seconds[name] = ahead / size, clock.backward(ahead) if backward else 0.0
+            values = {other: value for other, value in values.items() if self.last_use[other] not in (*seconds, None)}
+        return seconds
 
 
-def _batch_size(work: int, parameters: int, numbers: int) -> int:
-    """Return how many images to time at once: many where each is little work or the weights take longest to read."""
-    wanted = BATCH_SIZE if work <= 4 * parameters else ENOUGH_WORK // max(work, 1)
-    return max(1, min(wanted, MOST_NUMBERS // max(numbers, 1), BATCH_SIZE))
+class _Clock:
+    """Times one vertex, without a trace in its module."""
+
+    def __init__(self, module: nn.Module, inputs: list[Tensor]) -> None:
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self.module, self.inputs = module, inputs
+        self.state = {key: value.detach() for key, value in state.items()}
+        self.weights = [self.state[key] for key, _ in module.named_parameters()]
+        self.wait = torch.cuda.synchronize if inputs[0].is_cuda else lambda: None
+
+    def forward(self) -> tuple[Tensor, float]:
+        """Return what the vertex says, and the seconds that it took."""
+        with torch.no_grad():
+            self.wait()
+            start = time.perf_counter()
+            answer = functional_call(self.module, self.state, tuple(self.inputs))
+            self.wait()
+        return answer, time.perf_counter() - start
+
+    def backward(self, ahead: float) -> float:
+        """Return the seconds of an image on the way back; `ahead` are those of the whole batch on the way there."""
+        whole = len(self.inputs[0])
+        size = max(1, min(int(whole * ENOUGH / ahead), whole))
+        inputs = [value[:size].detach().requires_grad_() for value in self.inputs]
+        towards = [*inputs, *(weight.requires_grad_() for weight in self.weights)]
+
+        def there() -> Tensor:
+            return functional_call(self.module, self.state, tuple(inputs))
+
+        def there_and_back() -> None:
+            torch.autograd.grad(there().sum(), towards, allow_unused=True)
+
+        with torch.enable_grad():
+            there_and_back()
+            return max(self._least(there_and_back) - self._least(there), 0) / size
+
+    def _least(self, call: Callable[[], Any]) -> float:
+        best, spent = float("inf"), 0.0
+        while spent < LONG:
+            self.wait()
+            start = time.perf_counter()
+            call()
+            self.wait()
+            last = time.perf_counter() - start
+            best, spent = min(best, last), spent + last
+        return best
 
 
 def _with_values(module: nn.Module) -> nn.Module:
@@ -187,18 +221,3 @@ def _of_reading(images: Any) -> float:
         start = time.perf_counter()
         x, _ = next(iter(images.batches(min(16, len(images)))))
     return (time.perf_counter() - start) / len(x)
-
-
-def _seconds(call: Callable[[], Any], device: torch.device) -> float:
-    """Return the least of a few timings, after one that is not counted."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    call()
-    best, spent = float("inf"), 0.0
-    while spent < 0.02:
-        wait()
-        start = time.perf_counter()
-        call()
-        wait()
-        best = min(best, time.perf_counter() - start)
-        spent += time.perf_counter() - start
-    return best
