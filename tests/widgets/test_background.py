@@ -39,12 +39,22 @@ def test_a_newer_request_gives_up_the_one_that_runs():
     assert log == ["given up", False]
 
 
-def test_of_many_requests_within_the_delay_the_last_one_is_done():
-    background, done = Background(delay=0.2), []
-    for number in range(20):
-        background.ask(lambda given_up, number=number: done.append(number))
+def test_of_many_requests_that_wait_the_last_one_is_done():
+    background, done = Background(), []
+    with background._working:  # something else is going on
+        for number in range(20):
+            background.ask(lambda given_up, number=number: done.append(number))
     background.settle()
     assert done == [19]
+
+
+def test_a_request_that_is_replaced_within_the_delay_is_never_begun():
+    background, done = Background(delay=30), []
+    background.ask(lambda given_up: done.append("first"))
+    background.delay = 0
+    background.ask(lambda given_up: done.append("second"))
+    background.settle()
+    assert done == ["second"]
 
 
 def test_never_two_pieces_of_work_at_once():

@@ -45,7 +45,9 @@ class Background:
     def ask(self, work: Work) -> None:
         """Begin work in a thread, soon, and return at once."""
         request = self._new()
-        request.thread = threading.Thread(target=self._run, args=(request, work), daemon=True, name="tlkit widget")
+        request.thread = threading.Thread(
+            target=self._run, args=(request, work, self.delay), daemon=True, name="tlkit widget"
+        )
         request.thread.start()
 
     def do(self, work: Work) -> None:
@@ -65,8 +67,8 @@ class Background:
         self._requests.add(request)
         return request
 
-    def _run(self, request: _Request, work: Work) -> None:
-        if request.given_up.wait(self.delay):
+    def _run(self, request: _Request, work: Work, delay: float) -> None:
+        if request.given_up.wait(delay):
             return
         with self._working:
             if not request.given_up.is_set():
