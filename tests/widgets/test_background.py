@@ -87,14 +87,20 @@ def test_doing_at_once_gives_up_what_was_asked_and_raises_what_goes_wrong():
 
 def test_work_may_ask_whether_all_is_settled():
     background, done = Background(), []
+    running, replaced = threading.Event(), threading.Event()
 
     def work(given_up):
-        background.settle()
-        done.append(True)
+        running.set()
+        replaced.wait(10)
+        background.settle()  # it does not wait for what waits for it
+        done.append("first")
 
     background.ask(work)
+    running.wait(10)
+    background.ask(lambda given_up: done.append("second"))
+    replaced.set()
     background.settle()
-    assert done == [True]
+    assert done == ["first", "second"]
 
 
 def test_python_ends_in_order_while_work_is_going_on():

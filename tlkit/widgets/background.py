@@ -38,6 +38,8 @@ class Background:
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
         self._working = threading.RLock()  # held by the one piece of work that runs
+        self._worker: threading.Thread | None = None  # what it runs in
+        self._asking = threading.Lock()  # some versions of ipykernel call handlers from a second thread
         self._latest = _Request()
         self._finalizer = weakref.finalize(self, _give_up_all, requests := weakref.WeakSet())  # at exit, too
         self._requests = requests
@@ -52,27 +54,34 @@ class Background:
 
     def do(self, work: Work) -> None:
         """Do work now, in this thread."""
-        request = self._new()
-        with self._working:
-            work(request.given_up.is_set)
+        self._do(self._new(), work)
 
     def settle(self) -> None:
         """Return when nothing runs or waits to run; called by the work itself, at once."""
-        while (thread := self._latest.thread) not in (None, threading.current_thread()) and thread.is_alive():
+        me = threading.current_thread()
+        while self._worker is not me and (thread := self._latest.thread) is not None and thread.is_alive():
             thread.join()
 
     def _new(self) -> _Request:
-        self._latest.given_up.set()
-        self._latest = request = _Request()
-        self._requests.add(request)
+        with self._asking:
+            self._latest.given_up.set()
+            self._latest = request = _Request()
+            self._requests.add(request)
         return request
 
     def _run(self, request: _Request, work: Work, delay: float) -> None:
-        if request.given_up.wait(delay):
-            return
+        if not request.given_up.wait(delay):
+            self._do(request, work)
+
+    def _do(self, request: _Request, work: Work) -> None:
         with self._working:
-            if not request.given_up.is_set():
+            if request.given_up.is_set():
+                return
+            before, self._worker = self._worker, threading.current_thread()
+            try:
                 work(request.given_up.is_set)
+            finally:
+                self._worker = before
 
 
 class _Request:
