@@ -53,7 +53,7 @@ lock: ## compute constraints.txt anew from pyproject.toml; the torch lines in it
 	@mkdir -p build
 	@rm -f build/resolved.txt
 	@grep -E '^(#|torch==|torchvision==)' constraints.txt > build/chosen.txt
-	@uv pip compile --quiet --universal --python-version 3.10 --extra test --no-header --no-annotate \
+	@uv pip compile --quiet --universal --python-version 3.10 --extra test --extra ray --no-header --no-annotate \
 		--constraint build/chosen.txt --output-file build/resolved.txt pyproject.toml
 	@grep -v -E "^(torch|torchvision|triton|nvidia-.*|cuda-.*|setuptools)==|sys_platform == 'emscripten'" \
 		build/resolved.txt | cat build/chosen.txt - > constraints.txt

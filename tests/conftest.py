@@ -34,7 +34,7 @@ def photos() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reasons = {"network": _no_network, "gpu": _no_gpu, "photos": _no_photos}
+    reasons = {"network": _no_network, "gpu": _no_gpu, "photos": _no_photos, "ray": _no_ray}
     for marker, lacking in reasons.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         reason = lacking() if marked else ""
@@ -50,6 +50,12 @@ def _no_gpu() -> str:
     import torch
 
     return "" if torch.cuda.is_available() else "needs a CUDA device"
+
+
+def _no_ray() -> str:
+    import importlib.util
+
+    return "" if importlib.util.find_spec("ray") else "needs Ray: pip install 'tlkit[ray]'"
 
 
 def _no_photos() -> str:

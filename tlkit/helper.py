@@ -68,7 +68,7 @@ class TransferLearningHelper:
         self,
         data: Any,
         to: str | os.PathLike[str] | None = None,
-        engine: str = "auto",
+        engine: Any = "auto",
         *,
         dtype: torch.dtype = torch.float32,
         batch_size: int | None = None,
@@ -85,11 +85,11 @@ class TransferLearningHelper:
         to : path, optional
             Folder of a feature store. What is there already and still right is not computed again; the store's
             `reasons` say why something was.
-        engine : {"auto", "torch", "onnxruntime"}
-            What runs the frozen part. "torch" runs it as it is, so that training on features is training the whole
-            network to the last digit. "auto" does so below 512 rows; for more it takes the fastest form that there is
-            for this machine and agrees within 1e-4 of the largest value: ONNX Runtime on a CPU, else batch
-            normalization folded and channels last. A store's records name it.
+        engine : {"auto", "torch", "onnxruntime"} or tl.scale.Ray
+            What runs the frozen part: here, or on a cluster's processes. "torch" runs it as it is, so that training
+            on features is training the whole network to the last digit. "auto" does so below 512 rows; for more it
+            takes the fastest form that there is for this machine and agrees within 1e-4 of the largest value: ONNX
+            Runtime on a CPU, else batch normalization folded and channels last. A store's records name it.
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int, optional
@@ -109,6 +109,8 @@ class TransferLearningHelper:
         BadImagesError
             When pictures cannot be decoded.
         """
+        if not isinstance(engine, str):
+            return engine.featurize(self, data, to, dtype=dtype, batch_size=batch_size, views=views, progress=progress)
         if isinstance(data, (Tensor, Mapping)):
             rows = len(next(iter(_values(data))))
             named = Engine(engine, self.frozen_network, 1, rows, dtype)(data)

@@ -120,6 +120,8 @@ class ImageSet:
         Each picture's class, as an index into `classes`.
     classes : tuple of str
         Names of the classes, sorted.
+    root : Path
+        The folder that holds all of them.
     geometry : Geometry
         How a picture becomes `size` x `size` pixels.
     skipped : tuple of (Path, str)
@@ -154,6 +156,11 @@ class ImageSet:
     def paths(self) -> tuple[Path, ...]:
         """The picture files."""
         return tuple(self._pictures.paths[row] for row in self._rows.tolist())
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds all of them."""
+        return self._pictures.root
 
     @property
     def geometry(self) -> Geometry:

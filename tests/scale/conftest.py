@@ -9,3 +9,28 @@ TESTS = Path(__file__).parent.parent
 for folder in (TESTS, TESTS / "reliability", TESTS / "scale"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+import pytest  # noqa: E402
+import samples  # noqa: E402
+
+import tlkit as tl  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def two_workers():
+    """An engine whose cluster lives as long as the tests; for tests marked ``ray``."""
+    engine = tl.scale.Ray(workers=2)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four rows a shard, so that few pictures fill several."""
+    monkeypatch.setattr("tlkit.layout.MOST_ROWS", samples.ROWS_PER_SHARD)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 24 pictures of two classes."""
+    return samples.make_photos(tmp_path / "photos")

@@ -1,4 +1,7 @@
-"""Beyond one machine: what featurizing many pictures takes."""
+"""Beyond one machine: the same featurizer on a Ray cluster, and what featurizing many pictures takes.
+
+Nothing of Ray is imported before an engine starts it; ``pip install 'tlkit[ray]'`` brings it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from tlkit.errors import near_misses
 
-_HOMES = {"Plan": "planning", "plan": "planning"}
+_HOMES = {"Plan": "planning", "Ray": "engine", "plan": "planning"}
 
 __all__ = list(_HOMES)
 

@@ -1,0 +1,173 @@
+"""Featurizing on a cluster: which shards are to be made, who makes them, and what came of it."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from tlkit.decoding import BadImagesError
+from tlkit.layout import Layout, StoreSpec
+from tlkit.scale.cluster import connected, quiet
+from tlkit.scale.packing import structure_of, write_network
+from tlkit.scale.workers import Job, ShardFeaturizer, task_of
+from tlkit.shards import StoreError
+from tlkit.store import FeatureStore, prepare
+
+if TYPE_CHECKING:
+    from tlkit.helper import TransferLearningHelper
+    from tlkit.scale.engine import Ray
+
+__all__ = ["featurize"]
+
+ROUNDS = 3
+MOST_BLOCKS = 10_000  # that Ray schedules one by one; with more shards than that, a block holds several
+
+
+def featurize(
+    settings: Ray,
+    helper: TransferLearningHelper,
+    data: Any,
+    to: str | os.PathLike[str] | None,
+    *,
+    dtype: torch.dtype,
+    batch_size: int | None,
+    views: int | None,
+    progress: bool,
+) -> FeatureStore:
+    """Make the shards that a store lacks on the workers of a cluster, and return the complete store."""
+    _check(data, to, views)
+    folder = Path(to).expanduser().absolute()
+    spec, compute = helper.plan(data, settings.engine, dtype=dtype, batch_size=batch_size)
+    work = prepare(folder, spec)
+    pending, computed = work.shards, 0
+    for _ in range(ROUNDS):  # more than one only when several drivers, or a dead one's last workers, write here
+        if not pending:
+            break
+        computed += _make(settings, helper, data, folder, spec, pending, compute.batch_size, progress=progress)
+        pending = prepare(folder, spec).shards
+    if pending or Layout.read(folder) != spec.layout:
+        msg = (
+            f"Another process keeps writing other features into '{folder}'. "
+            "Wait for it to end, or give each its own folder."
+        )
+        raise StoreError(msg)
+    store = FeatureStore(folder)
+    store.computed, store.reasons = computed, work.reasons
+    return store
+
+
+def _check(data: Any, to: Any, views: Any) -> None:
+    msg = ""
+    if to is None:
+        msg = "On a cluster the features need a folder that all machines reach: helper.featurize(images, to=folder)."
+    elif views is not None:
+        msg = "Views of augmented pictures are featurized in this process only. Leave engine= out."
+    elif not hasattr(data, "paths") or not hasattr(data, "geometry"):
+        msg = (
+            f"A cluster featurizes pictures in files, which tl.images.load gives; got {type(data).__name__}. "
+            "Leave engine= out for data in this process."
+        )
+    if msg:
+        raise ValueError(msg)
+
+
+def _make(
+    settings: Ray,
+    helper: TransferLearningHelper,
+    data: Any,
+    folder: Path,
+    spec: StoreSpec,
+    numbers: Sequence[int],
+    batch_size: int,
+    *,
+    progress: bool,
+) -> int:
+    """Make shards on the cluster, and return how many were computed."""
+    ray = connected(settings)
+    computed, broken = 0, []
+    done = len(spec) - sum(len(spec.layout.shards[number].rows) for number in numbers)
+    with (
+        _weights(folder, helper.frozen_network) as weights,
+        tqdm(
+            desc=f"Featurize into {folder.name}",
+            initial=done,
+            total=len(spec),
+            unit=" rows",
+            disable=not progress,
+        ) as bar,
+    ):
+        job = Job(
+            store=str(folder),
+            weights=str(weights),
+            structure=structure_of(helper.frozen_network),
+            root=str(data.root),
+            geometry=data.geometry,
+            classes=spec.classes,
+            shapes=spec.shapes,
+            dtype=spec.dtype,
+            engine=settings.engine,
+            rows=len(spec),
+            batch_size=batch_size,
+            threads=settings.cpus_per_worker,
+            device="cuda" if settings.gpus_per_worker else "cpu",
+        )
+        for record in _records(ray, settings, job, [task_of(spec, data.paths, number) for number in numbers]):
+            os.utime(weights)  # in use: what is a day old is swept away
+            for text in record["warnings"]:
+                warnings.warn(text, stacklevel=5)
+            if "failed" in record:
+                raise _error(*record["failed"])
+            computed += record["computed"]
+            broken += [(Path(path), reason) for path, reason in record.get("broken", ())]
+            bar.update(record["rows"])
+    if broken:
+        raise BadImagesError(sorted(broken), total=len(data), root=data.root)
+    return computed
+
+
+def _records(ray: ModuleType, settings: Ray, job: Job, tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Give the tasks to actors, and yield their records as they come."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    given = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=min(len(tasks), MOST_BLOCKS))
+    records = given.map(
+        ShardFeaturizer,
+        fn_constructor_kwargs={"job": job},
+        compute=ray.data.ActorPoolStrategy(size=min(settings.workers, len(tasks))),
+        num_cpus=settings.cpus_per_worker,
+        num_gpus=settings.gpus_per_worker or None,
+    )
+    with quiet("ray.data"):
+        for row in records.iter_rows():
+            yield json.loads(row["record"])
+
+
+@contextmanager
+def _weights(folder: Path, net: Any) -> Iterator[Path]:
+    """Give a file with a network's weights that all workers reach, for as long as they need it."""
+    path = folder / f".weights.{uuid.uuid4().hex}.tmp"  # `prepare` removes what a dead driver leaves, after a day
+    try:
+        write_network(net, path)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _error(name: str, number: int | None, text: str) -> Exception:
+    if name == "StoreError":
+        return StoreError(text)
+    kind = getattr(builtins, name, OSError)
+    return kind(number, text) if number is not None else kind(text)

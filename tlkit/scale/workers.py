@@ -1,0 +1,132 @@
+"""What runs in each worker of a cluster: one actor that makes the shards it is given."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlkit.decoding import BadImagesError, Geometry, Pictures
+from tlkit.engines import Engine
+from tlkit.graph import Network
+from tlkit.helper import _Rows
+from tlkit.images import ImageSet
+from tlkit.layout import StoreSpec
+from tlkit.scale.packing import filled_network
+from tlkit.shards import Shard, StoreError
+from tlkit.store import fill_shard
+
+__all__ = ["Job", "ShardFeaturizer", "task_of"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run have in common.
+
+    Parameters
+    ----------
+    store, weights : str
+        Paths of the store and of the file with the frozen part's weights.
+    structure : Network
+        The frozen part without its weights.
+    root : str
+        The folder that messages about pictures name.
+    geometry : Geometry
+        How a picture becomes a square.
+    classes : tuple of str
+    shapes : dict
+        Boundary tensors and the shape of a row.
+    dtype, engine : str
+        How features are kept, and what runs the frozen part.
+    rows, batch_size : int
+        Rows of the whole store, and those that run through the network together.
+    threads : int
+        Processor cores of a worker.
+    device : str
+    """
+
+    store: str
+    weights: str
+    structure: Network
+    root: str
+    geometry: Geometry
+    classes: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    dtype: str
+    engine: str
+    rows: int
+    batch_size: int
+    threads: int
+    device: str
+
+
+def task_of(spec: StoreSpec, paths: tuple[Path, ...], number: int) -> str:
+    """Describe a shard as text: all that it takes to make it, besides the job."""
+    shard = spec.layout.shards[number]
+    labels, images = spec.rows_of(shard.rows)
+    files = [str(path) for path in paths[shard.start : shard.stop]]
+    content = {"shard": [number, shard.start, shard.stop, shard.inputs], "labels": labels, "images": images}
+    return json.dumps(content | {"paths": files})
+
+
+class ShardFeaturizer:
+    """Makes shards; loads the frozen part once, when it starts.
+
+    Parameters
+    ----------
+    job : Job
+    """
+
+    def __init__(self, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+        self.job = job
+        net = filled_network(job.structure, job.weights, job.device)
+        self.run = Engine(job.engine, net, job.rows, job.batch_size, getattr(torch, job.dtype))
+
+    def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
+        """Make the shard of a task unless it is there, and return a record of that, as text."""
+        task = json.loads(row["task"])
+        shard = Shard(*task["shard"])
+        record: dict[str, Any] = {"number": shard.number, "rows": len(shard.rows), "computed": False}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                record["computed"] = self._fill(shard, task)
+            except BadImagesError as error:
+                record["broken"] = [[str(path), reason] for path, reason in error.broken]
+            except (OSError, StoreError) as error:  # the driver raises them again, with their sentence
+                record["failed"] = [type(error).__name__, getattr(error, "errno", None), _sentence(error)]
+        record["warnings"] = [str(warning.message) for warning in caught if warning.category is UserWarning]
+        return {"record": json.dumps(record)}
+
+    def _fill(self, shard: Shard, task: Mapping[str, Any]) -> bool:
+        job = self.job
+        paths = [Path(path) for path in task["paths"]]
+        pictures = Pictures(Path(job.root), paths, job.geometry, threads=job.threads, cache_megabytes=0)
+        data = ImageSet(pictures, torch.tensor(task["labels"]), job.classes)
+        part = SimpleNamespace(  # what `fill_shard` reads of a StoreSpec, for this shard alone
+            layout=SimpleNamespace(shards={shard.number: shard}),
+            rows_of=lambda rows: (task["labels"], task["images"]),
+            shapes=job.shapes,
+            dtype=job.dtype,
+        )
+        compute = _Shard(self.run, data, job.batch_size, getattr(torch, job.dtype))
+        return fill_shard(job.store, part, shard.number, compute)
+
+
+class _Shard(_Rows):
+    """Computes the rows of a shard whose data set holds no others."""
+
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        return super().__call__(range(len(rows)))
+
+
+def _sentence(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
