@@ -8,6 +8,7 @@ VENV    := .venv
 PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
 LESSONS := $(PY) -m tlkit.lessons
+WORKERS := -n 2 --dist loadfile
 
 # threads that wait sleep instead of spinning: on a busy machine the notebooks run several times faster
 export OMP_WAIT_POLICY ?= passive
@@ -27,9 +28,9 @@ test: $(STAMP) ## lint, tests, and the notebooks' outputs compared with a new ru
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@echo "== tests"
-	@$(PY) -m pytest -q
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS)
 	@echo "== notebooks: run again, outputs compared"
-	@$(PY) -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 \
+	@$(PY) -m pytest -q $(WORKERS) -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
