@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,33 +27,34 @@ def commands(name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def plan():
-    """The build pack that repo2docker chooses for this repository, as Binder does."""
+def plan() -> SimpleNamespace:
+    """What the build pack plans that repo2docker chooses for this repository, as Binder does."""
     app_module = pytest.importorskip("repo2docker.app", reason="needs jupyter-repo2docker (pip install '.[test]')")
-    before = os.getcwd()
-    os.chdir(ROOT)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
         app = app_module.Repo2Docker(repo=".")
-        chosen = next(pack for pack in (kind(app.base_image) for kind in app.buildpacks) if pack.detect())
-        chosen.platform = "linux/amd64"
-        chosen.dockerfile = chosen.render({"NB_UID": "1000", "NB_USER": "jovyan"})
-        chosen.installs_before_copying = dict(chosen.get_preassemble_script_files())
-        chosen.after_copying = list(chosen.get_post_build_scripts())
-        yield chosen
-    finally:
-        os.chdir(before)
+        pack = next(pack for pack in (kind(app.base_image) for kind in app.buildpacks) if pack.detect())
+        pack.platform = "linux/amd64"
+        return SimpleNamespace(
+            pack=type(pack).__name__,
+            folder=pack.binder_dir,
+            python=pack.python_version,
+            dockerfile=pack.render({"NB_UID": "1000", "NB_USER": "jovyan"}),
+            before_copying=list(pack.get_preassemble_script_files()),
+            after_copying=list(pack.get_post_build_scripts()),
+        )
 
 
 def test_binder_takes_conda_packages_and_python_from_this_folder(plan):
-    assert type(plan).__name__ == "CondaBuildPack"
-    assert plan.binder_dir == "binder"
-    assert plan.python_version == "3.12"
+    assert plan.pack == "CondaBuildPack"
+    assert plan.folder == "binder"
+    assert plan.python == "3.12"
     assert not (ROOT / ".binder").exists()  # Binder refuses both
     assert not (ROOT / "binder/requirements.txt").exists()  # it would be ignored
 
 
 def test_a_commit_does_not_install_the_packages_again(plan):
-    assert list(plan.installs_before_copying) == ["binder/environment.yml"]
+    assert plan.before_copying == ["binder/environment.yml"]
     steps = plan.dockerfile
     installing = steps.index('env update -p ${NB_PYTHON_PREFIX} --file "binder/environment.yml"')
     assert installing < steps.index("COPY --chown=1000:1000 src/ ${REPO_DIR}/") < steps.index("RUN ./binder/postBuild")
