@@ -61,6 +61,23 @@ def test_batches_follow_the_order(data):
         assert torch.equal(y, features.labels[chosen])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_batches_have_the_number_type_of_the_features(dtype):
+    tensor = torch.rand(10, 3).to(dtype)
+    ((x, _),) = Features({"fc2": tensor}, torch.zeros(10, dtype=torch.long), ["daisy"]).batches(10, range(9, -1, -1))
+    assert x.dtype == dtype
+    assert torch.equal(x, tensor.flip(0))
+
+
+@pytest.mark.parametrize("small", [0, 10**9])
+def test_rows_lie_where_they_may(small, monkeypatch):
+    monkeypatch.setattr("tlkit.features.SMALL_BATCH", small)
+    columns = torch.rand(4, 10).T  # not one row after the other
+    order = torch.tensor([3, 9, 3])
+    ((x, _),) = Features({"fc2": columns}, torch.zeros(10, dtype=torch.long), ["daisy"]).batches(3, order)
+    assert torch.equal(x, columns[order])
+
+
 def test_changing_a_batch_leaves_the_features_alone():
     features = make()
     before = features.tensors["fc2"].clone()

@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tlkit import blocks
+from tlkit import shards as shards_module
 from tlkit import store as store_module
 from tlkit.features import Features
 from tlkit.shards import _sealed
@@ -144,7 +146,7 @@ def test_batches_follow_the_order_in_memory_and_from_files(kept_and_mapped, orde
 
 @pytest.mark.parametrize("block", [1, 300, 10**9])
 def test_a_shuffled_order_is_every_row_once_from_memory_and_by_blocks_of_shards(kept_and_mapped, block, monkeypatch):
-    monkeypatch.setattr(store_module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block)
     everything = values(range(ROWS))
     for store in kept_and_mapped:
         orders = [store.shuffled(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
@@ -157,7 +159,7 @@ def test_a_shuffled_order_is_every_row_once_from_memory_and_by_blocks_of_shards(
 
 def test_a_block_reads_few_shards_and_mixes_them(kept_and_mapped, monkeypatch):
     _, mapped = kept_and_mapped
-    monkeypatch.setattr(store_module, "BLOCK_BYTES", 2 * mapped.nbytes // SHARDS)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2 * mapped.nbytes // SHARDS)
     order = mapped.shuffled(torch.Generator().manual_seed(3))
     per_shard = mapped._layout.rows_per_shard
     first = order[: 2 * per_shard - per_shard // 2] // per_shard
@@ -336,9 +338,70 @@ def test_verify_reads_what_crc32_cannot_tell(tmp_path):
     assert store.verify() == ["The record of shard 3 is damaged: its images, labels or rows have changed."]
 
 
+@pytest.fixture
+def large(monkeypatch):
+    """Stores count as too large to be read when they are opened, and for memory."""
+    monkeypatch.setattr(store_module, "CHECKED_AT_ONCE", 0)
+    monkeypatch.setattr(store_module, "available_memory", lambda: 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+
+
+def note_checksums(monkeypatch):
+    files, crc32 = [], shards_module._crc32
+    monkeypatch.setattr(shards_module, "_crc32", lambda file: files.append(int(file.stem)) or crc32(file))
+    return files
+
+
+def test_opening_a_large_store_reads_its_records_and_its_first_epoch_each_shard_s_checksum(
+    tmp_path, large, monkeypatch
+):
+    fill(tmp_path)
+    checked = note_checksums(monkeypatch)
+    store = FeatureStore(tmp_path)
+    assert store.labels.tolist() == make_spec().labels.tolist()
+    assert checked == []
+    for seed in range(3):
+        assert sum(len(y) for _, y in store.batches(SIZE, store.shuffled(torch.Generator().manual_seed(seed)))) == ROWS
+    assert sorted(checked) == list(range(SHARDS))
+    assert FeatureStore(tmp_path).load().tensors["fc2"].equal(values(range(ROWS)))
+    assert sorted(checked) == sorted(2 * [*range(SHARDS)])
+
+
+def test_opening_a_small_store_compares_all_its_checksums(tmp_path, monkeypatch):
+    fill(tmp_path)
+    checked = note_checksums(monkeypatch)
+    list(FeatureStore(tmp_path).batches(SIZE))
+    assert sorted(checked) == list(range(SHARDS))
+
+
+def test_damage_in_a_large_store_is_told_as_that_in_a_small_one(tmp_path, large, monkeypatch):
+    fill(tmp_path)
+    file = shard_file(tmp_path, 3)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    store = FeatureStore(tmp_path)
+    with pytest.raises(StoreError) as late:
+        list(store.batches(SIZE))
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "CHECKED_AT_ONCE", 10**9)
+        with pytest.raises(StoreError) as early:
+            FeatureStore(tmp_path)
+    assert str(late.value) == str(early.value)
+    assert fill(tmp_path)[1].asked == [3]
+
+
+def test_labels_of_a_store_replaced_while_open_are_refused(tmp_path, large):
+    fill(tmp_path)
+    store = FeatureStore(tmp_path)
+    fill(tmp_path, make_spec(labels=2 - make_spec().labels))
+    with pytest.raises(StoreError, match=r"Shard 0 of .* was replaced after the store was opened"):
+        store.labels  # noqa: B018
+
+
 def test_a_store_replaced_while_open_is_never_mixed_with_the_new_one(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "available_memory", lambda: 0)
-    monkeypatch.setattr(store_module, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
     fill(tmp_path)
     store = FeatureStore(tmp_path)
     next(store.batches(4))

@@ -7,12 +7,15 @@ from html import escape
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tlkit.memory import counted, readable_size
 
-__all__ = ["FeatureRows", "Features", "row_numbers"]
+__all__ = ["FeatureRows", "Features", "as_array", "checked_labels", "row_numbers"]
+
+SMALL_BATCH = 4 * 1000**2  # bytes that one thread copies before others have woken
 
 
 class FeatureRows:
@@ -87,17 +90,11 @@ class FeatureRows:
         return self._batches(batch_size, rows.to(self.labels.device))
 
     def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
-        for start in range(0, len(rows), batch_size):
-            chosen = rows[start : start + batch_size]
-            x = self._take(chosen)
-            yield (x if len(x) > 1 else x[self.names[0]]), self.labels.index_select(0, chosen)
+        raise NotImplementedError
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """Return all row numbers in a random order, one that is quick to read."""
         return torch.randperm(len(self), generator=generator)
-
-    def _take(self, rows: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
 
     def _facts(self) -> str:
         boundaries = ", ".join(f"'{name}' {shape}" for name, shape in self.shapes.items())
@@ -171,14 +168,41 @@ class Features(FeatureRows):
     def subset(self, rows: Tensor | Sequence[int]) -> Features:
         """Return the features of the given row numbers, in their order, as a copy."""
         chosen = row_numbers(rows, len(self)).to(self.labels.device)
-        return Features(self._take(chosen), self.labels.index_select(0, chosen), self.classes)
+        tensors = {name: tensor.index_select(0, chosen) for name, tensor in self.tensors.items()}
+        return Features(tensors, self.labels.index_select(0, chosen), self.classes)
 
     def to(self, device: torch.device | str) -> Features:
         """Return the features on another device: batches from a GPU's memory cost next to nothing."""
         return Features({name: t.to(device) for name, t in self.tensors.items()}, self.labels, self.classes)
 
-    def _take(self, rows: Tensor) -> dict[str, Tensor]:
-        return {name: tensor.index_select(0, rows) for name, tensor in self.tensors.items()}
+    def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
+        if len(rows) == 0:
+            return iter(())
+        labels, chosen = self.labels.index_select(0, rows).split(batch_size), rows.split(batch_size)
+        copies = [_copies(tensor, chosen) for tensor in self.tensors.values()]
+        if len(copies) == 1:
+            return zip(*copies, labels, strict=True)
+        return ((dict(zip(self.names, x, strict=True)), y) for *x, y in zip(*copies, labels, strict=True))
+
+
+def _copies(tensor: Tensor, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the rows of each batch.
+
+    Small batches in the processor's memory are NumPy's: torch would wake its other threads for each of them, which
+    takes longer than to copy one.
+    """
+    size = len(batches[0]) * tensor.element_size() * prod(tensor.shape[1:])
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or size > SMALL_BATCH:
+        return (tensor.index_select(0, rows) for rows in batches)
+    array = as_array(tensor)
+    copies = (torch.from_numpy(array.take(rows.numpy(), 0)) for rows in batches)
+    return copies if tensor.dtype != torch.bfloat16 else (copy.view(torch.bfloat16) for copy in copies)
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """Return the same memory as an array for NumPy, which has no bfloat16 and gets its bits as whole numbers."""
+    bits = torch.int16 if tensor.dtype == torch.bfloat16 else tensor.dtype
+    return tensor.detach().view(bits).numpy()
 
 
 def row_numbers(order: Any, length: int) -> Tensor:

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tlkit.blocks import batches_by_blocks, shuffled_by_blocks
 from tlkit.differences import number_ranges
 from tlkit.errors import quoted
-from tlkit.features import FeatureRows, Features
+from tlkit.features import FeatureRows, Features, as_array
 from tlkit.layout import Layout, StoreSpec, reasons_to_compute
 from tlkit.memory import available_memory, counted, readable_size
 from tlkit.shards import (
@@ -29,7 +31,10 @@ from tlkit.shards import (
     check_shard,
     explain_failed_writes,
     publish,
+    read_into,
+    read_record,
     read_shard,
+    replaced,
     sweep,
     verify_shard,
     write_shard,
@@ -39,15 +44,15 @@ __all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "pre
 
 Compute = Callable[[range], Mapping[str, Tensor]]
 ROUNDS = 3
-BLOCK_BYTES = 128 * 1000**2  # of features that are read from the files and shuffled together
-MAPPED_SHARDS = 1024
+CHECKED_AT_ONCE = 128 * 1000**2  # bytes of features that are read in a moment, on slow disks too
 
 
 class FeatureStore(FeatureRows):
     """A complete feature store on disk.
 
-    Opening one reads every byte once, to compare it with the checksum in its record. Stores that fit in half of the
-    available memory are then kept there; batches of larger ones are gathered from the files.
+    No shard is used that was not compared with the checksum in its record. Opening compares all shards of a small
+    store, up to 128 MB; of a larger one it reads the records and compares each shard when it is first read. Stores
+    that fit in half of the available memory are kept there; batches of larger ones are gathered from the files.
 
     Parameters
     ----------
@@ -76,10 +81,11 @@ class FeatureStore(FeatureRows):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         folder = Path(path).expanduser()
         layout = Layout.read(folder)
-        faults = _check(folder, layout.shards)
-        if faults:
-            raise StoreError(_not_usable(folder, layout, faults))
         self._attach(folder, layout)
+        small = self.nbytes <= CHECKED_AT_ONCE
+        if faults := _check(folder, layout.shards, content=small):
+            raise StoreError(_not_usable(folder, layout, faults))
+        self._unchecked = set() if small else set(range(len(layout.shards)))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
@@ -153,7 +159,7 @@ class FeatureStore(FeatureRows):
         self.key, self.shapes, self.classes = layout.key, layout.shapes, layout.classes
         self.dtype = getattr(torch, layout.dtype)
         self.computed, self.reasons = 0, ()
-        self._mapped = lru_cache(MAPPED_SHARDS)(lambda number: read_shard(folder, layout.shards[number]))
+        self._unchecked: set[int] = set()
 
     def __len__(self) -> int:
         return self._layout.rows
@@ -161,7 +167,7 @@ class FeatureStore(FeatureRows):
     @cached_property
     def labels(self) -> Tensor:
         """Position of each row's class in `classes`; LongTensor of shape (rows,)."""
-        return torch.cat([read_shard(self.path, shard)["label"] for shard in self._layout.shards])
+        return torch.tensor([label for shard in self._layout.shards for label in self._labels_of(shard)])
 
     @cached_property
     def in_memory(self) -> bool:
@@ -178,43 +184,47 @@ class FeatureStore(FeatureRows):
 
     def _read(self) -> Features:
         tensors = {name: torch.empty(len(self), *shape, dtype=self.dtype) for name, shape in self.shapes.items()}
+        arrays = {name: as_array(tensor) for name, tensor in tensors.items()}
         for shard in self._layout.shards:
-            content = read_shard(self.path, shard)
-            for name, tensor in tensors.items():
-                tensor[shard.start : shard.stop] = content[name]
+            self._check_once(shard)
+            read_into(self.path, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})
         return Features(tensors, self.labels, self.classes)
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
-        """Return all row numbers in a random order; of a store larger than memory, one that reads whole shards.
-
-        The shards are shuffled, and then the rows within blocks of shards, as large as memory comfortably takes.
-        """
+        """Return all row numbers in a random order; of a store larger than memory, one that reads whole shards."""
         if self.in_memory:
             return super().shuffled(generator)
-        shards = self._layout.shards
-        per_block = max(2, BLOCK_BYTES // max(1, self.nbytes // len(shards)))
-        blocks = torch.randperm(len(shards), generator=generator).split(per_block)
-        rows = [torch.cat([torch.arange(shards[k].start, shards[k].stop) for k in block.tolist()]) for block in blocks]
-        return torch.cat([block[torch.randperm(len(block), generator=generator)] for block in rows])
+        return shuffled_by_blocks(self, self._layout.shards, generator)
 
     def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
         if self.in_memory:
-            yield from self._features._batches(batch_size, rows)
-            return
-        at_once = max(1, BLOCK_BYTES // (self.nbytes // len(self) * batch_size)) * batch_size
-        for block in rows.split(at_once):
-            features = Features(self._take(block), self.labels.index_select(0, block), self.classes)
-            yield from features._batches(batch_size, torch.arange(len(block)))
+            return self._features._batches(batch_size, rows)
+        return batches_by_blocks(self, self._layout.shards, self._copy_rows, batch_size, rows)
 
-    def _take(self, rows: Tensor) -> dict[str, Tensor]:
-        numbers, position = torch.sort(rows // self._layout.rows_per_shard, stable=True)
-        found = {name: torch.empty(len(rows), *shape, dtype=self.dtype) for name, shape in self.shapes.items()}
-        numbers, counts = numbers.unique_consecutive(return_counts=True)
-        for number, places in zip(numbers.tolist(), position.split(counts.tolist()), strict=True):
-            local = rows[places] - self._layout.shards[number].start
-            for name, tensor in found.items():
-                tensor.index_copy_(0, places, self._mapped(number)[name].index_select(0, local))
-        return found
+    def _copy_rows(self, shard: Shard, rows: np.ndarray, into: Mapping[str, np.ndarray]) -> None:
+        self._check_once(shard)
+        if len(rows) == len(shard.rows):
+            read_into(self.path, shard, into)
+            return
+        content = read_shard(self.path, shard)
+        for name, array in into.items():
+            # "clip" writes where it shall at once; all these rows exist
+            as_array(content[name]).take(rows, 0, out=array, mode="clip")
+
+    def _check_once(self, shard: Shard) -> None:
+        """Compare a shard of a large store with its checksum when it is first read."""
+        if shard.number not in self._unchecked:
+            return
+        if fault := check_shard(self.path, shard):
+            outdated = fault.kind == "outdated"
+            raise StoreError(replaced(self.path, shard) if outdated else _not_usable(self.path, self._layout, [fault]))
+        self._unchecked.discard(shard.number)
+
+    def _labels_of(self, shard: Shard) -> list[int]:
+        record = read_record(self.path, shard)
+        if record is None or record["inputs"] != shard.inputs:
+            raise StoreError(replaced(self.path, shard))
+        return record["labels"]
 
     def verify(self) -> list[str]:
         """Read the whole store again, compare it with its sha256 records, and return what is wrong as sentences."""
@@ -307,9 +317,10 @@ def _checked(tensors: Mapping[str, Tensor], spec: StoreSpec, rows: range) -> dic
     return converted
 
 
-def _check(folder: Path, shards: Sequence[Shard]) -> list[Fault]:
+def _check(folder: Path, shards: Sequence[Shard], *, content: bool = True) -> list[Fault]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return [fault for fault in pool.map(lambda shard: check_shard(folder, shard), shards) if fault]
+        faults = pool.map(lambda shard: check_shard(folder, shard, content=content), shards)
+        return [fault for fault in faults if fault]
 
 
 def _not_usable(folder: Path, layout: Layout, faults: Sequence[Fault]) -> str:

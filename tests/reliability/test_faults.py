@@ -10,7 +10,9 @@ from collections import Counter
 
 import pytest
 import samples
+import torch
 
+from tlkit import store as store_module
 from tlkit.layout import Layout
 from tlkit.store import FeatureStore, StoreError
 
@@ -138,6 +140,25 @@ def test_each_of_200_random_faults_is_noticed_and_only_its_shards_are_computed_a
         done[kind] += 1
     assert sum(done.values()) == FAULTS
     assert set(done) == set(KINDS)
+
+
+def test_a_store_too_large_to_be_read_when_opened_never_gives_a_row_of_a_harmed_shard(harmed, monkeypatch):
+    whole, spec = samples.shard_bytes(harmed.path), samples.make_spec(ROWS)
+    monkeypatch.setattr(store_module, "CHECKED_AT_ONCE", 0)
+    for number in range(60):
+        in_memory = number % 2
+        monkeypatch.setattr(store_module, "available_memory", lambda room=in_memory: room * 10**9)
+        hit = getattr(harmed, harmed.chance.choice(KINDS))(harmed.chance.randrange(SHARDS))
+        given = []
+        with pytest.raises(StoreError, match=r"is (damaged|unfinished)|was replaced"):  # noqa: PT012
+            for x, _ in FeatureStore(harmed.path).batches(samples.ROWS_PER_SHARD):
+                given.append(x)
+        assert len(given) <= min(hit)
+        rows = range(len(given) * samples.ROWS_PER_SHARD)
+        assert torch.equal(torch.cat([*given, torch.empty(0, 16)]), samples.values(rows)["fc2"])
+        _, compute = samples.fill(harmed.path, spec)
+        assert set(compute.asked) == hit
+        assert samples.shard_bytes(harmed.path) == whole
 
 
 def test_a_bit_that_flipped_in_a_record_is_noticed_wherever_it_is(harmed):
