@@ -33,7 +33,9 @@ def test_measuring_leaves_the_network_and_the_random_numbers_of_others_alone():
     net = chain()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     net.freeze(net.cut_points[0])
+    random = torch.get_rng_state()
     timings = measure(Cuts(net))
+    assert torch.get_rng_state().equal(random)
     assert all(value.equal(before[key]) for key, value in net.state_dict().items())
     assert all(value.grad is None for value in net.parameters())
     assert not net.training

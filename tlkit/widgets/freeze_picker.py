@@ -13,6 +13,7 @@ from tlkit.builder import TransferLearning
 from tlkit.errors import sentence
 from tlkit.graph import Network
 from tlkit.widgets.background import Background, GivenUp
+from tlkit.widgets.controls import WRAPPED, button, toggles
 from tlkit.widgets.cut_facts import cut_facts, cut_in_words, cut_pictures, seconds_facts
 from tlkit.widgets.cuts import Cuts
 from tlkit.widgets.face import Panel, code_block, error, note
@@ -21,6 +22,7 @@ from tlkit.widgets.timings import Timings, measure
 
 __all__ = ["FreezePicker"]
 
+LABEL = "90px"  # width of the labels on the left
 NOTHING = "(nothing frozen)"
 SEVERAL = "(chosen in the list)"
 NOTES = {
@@ -77,10 +79,8 @@ class FreezePicker(Panel):
         self._still = False
         self._make_controls()
         self._figures, self._seconds, self._problem, self._code = (ipywidgets.HTML() for _ in range(4))
-        slider = ipywidgets.HBox(
-            [self._less, self._slider, self._more], layout={"flex_flow": "row wrap", "align_items": "center"}
-        )
-        scale = ipywidgets.HBox([self._scale, self._measure], layout={"flex_flow": "row wrap", "align_items": "center"})
+        slider = ipywidgets.HBox([self._less, self._slider, self._more], layout=WRAPPED)
+        scale = ipywidgets.HBox([self._scale, self._measure], layout=WRAPPED)
         more = ipywidgets.Accordion(
             [ipywidgets.VBox([self._list, ipywidgets.HTML(note(HINT))]), self._code],
             titles=["Any vertex, or several: all vertices in a list", "The same in code (.code)"],
@@ -133,17 +133,17 @@ class FreezePicker(Panel):
             options=self._slider_options(),
             value=(),
             description="Frozen up to",
-            style={"description_width": "90px"},
+            style={"description_width": LABEL},
             layout={"flex": "1 1 320px", "width": "auto"},
         )
-        self._less = _button("Freeze less", "Move the boundary towards the input")
-        self._more = _button("Freeze more", "Move the boundary towards the output")
+        self._less = button("Freeze less", "Move the boundary towards the input")
+        self._more = button("Freeze more", "Move the boundary towards the output")
         self._list = ipywidgets.SelectMultiple(
             options=cuts.order,
             rows=min(len(cuts.order), 12),
             description="Boundaries",
             tooltip="All vertices; those chosen are frozen with everything that feeds them",
-            style={"description_width": "90px"},
+            style={"description_width": LABEL},
             layout={"width": "420px"},
         )
         places = {name: number for number, name in enumerate(cuts.order)}
@@ -153,14 +153,8 @@ class FreezePicker(Panel):
             weighty=[cuts.sizes[name] > 0 for name in cuts.order],
             stops=[-1, *(places[name] for name in cuts.points)],
         )
-        self._scale = ipywidgets.ToggleButtons(
-            options=list(NOTES),
-            description="Widths show",
-            tooltips=["Blocks as wide as they have parameters", "Blocks as wide as they take time"],
-            style={"description_width": "90px", "button_width": "auto"},
-            layout={"width": "300px"},
-        )
-        self._measure = _button("Measure seconds", "Measure what an epoch costs on this machine; it takes some seconds")
+        self._scale = toggles("Widths show", list(NOTES), label=LABEL)
+        self._measure = button("Measure seconds", "Measure what an epoch costs on this machine; it takes some seconds")
         self._slider.observe(lambda change: self._chosen(change["new"]), "value")
         self._list.observe(lambda change: self._chosen(change["new"]), "value")
         self._strip.observe(lambda change: self._chosen(self._at(change["new"])), "position")
@@ -269,10 +263,6 @@ class FreezePicker(Panel):
 
     def _tell(self, what: str) -> None:
         self._seconds.value = note(f"Measuring {what} …")
-
-
-def _button(text: str, tooltip: str) -> ipywidgets.Button:
-    return ipywidgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})
 
 
 def _counts(images: Any) -> tuple[int | None, int]:

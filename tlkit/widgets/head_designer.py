@@ -15,9 +15,10 @@ from tlkit.graph import Network
 from tlkit.layers import Dense, Description, Output
 from tlkit.memory import counted
 from tlkit.widgets.background import Background, GivenUp
+from tlkit.widgets.controls import toggles
 from tlkit.widgets.face import Panel, code_block, error, headline, note
 from tlkit.widgets.head_bench import HeadBench, Run
-from tlkit.widgets.head_rows import LABEL, HiddenRow, OutputRow, toggles
+from tlkit.widgets.head_rows import LABEL, HiddenRow, OutputRow
 from tlkit.widgets.heads import ACTIVATION, Head
 from tlkit.widgets.holding_out import hold_out
 from tlkit.widgets.run_comparison import run_picture, run_table
@@ -148,14 +149,15 @@ class HeadDesigner(Panel):
 
     def _make_controls(self) -> None:
         wide = {"style": {"description_width": LABEL}, "layout": {"width": "440px"}, "continuous_update": False}
-        self._presets = toggles("Preset", list(PRESETS))
+        self._presets = toggles("Preset", list(PRESETS), label=LABEL)
         self._rows = [HiddenRow(number) for number in range(1, MOST_LAYERS + 1)]
         self._output = OutputRow(self._bench.classes)
         self._rate = ipywidgets.SelectionSlider(
             options=[(f"{rate:g}", rate) for rate in RATES], value=1e-2, description="Learning rate", **wide
         )
         self._epochs = ipywidgets.IntSlider(value=5, min=1, max=30, description="Epochs", **wide)
-        self._pooling = toggles("Features are", [("averaged over height and width", True), ("read one by one", False)])
+        kinds = [("averaged over height and width", True), ("read one by one", False)]
+        self._pooling = toggles("Features are", kinds, label=LABEL)
         self._pooling.layout.display = "" if len(self._bench.shape) == 3 else "none"
         for row in [*self._rows, self._output]:
             row.on_change(self._changed)

@@ -10,14 +10,14 @@ import ipywidgets
 from tlkit.activations import ACTIVATIONS
 from tlkit.initializers import SCHEMES
 from tlkit.layers import Dense, Output
+from tlkit.widgets.controls import WRAPPED
 from tlkit.widgets.heads import ACTIVATION, WEIGHT_INIT
 
-__all__ = ["LABEL", "HiddenRow", "OutputRow", "toggles"]
+__all__ = ["LABEL", "HiddenRow", "OutputRow"]
 
 LABEL = "110px"  # width of the labels on the left
 WIDTHS = (0, *(2**power for power in range(3, 13)))  # 0 stands for no layer
 DROPOUTS = tuple(tenths / 10 for tenths in range(10))
-WRAPPED = {"flex_flow": "row wrap", "align_items": "center"}
 
 
 class _Row(ipywidgets.HBox):
@@ -104,13 +104,6 @@ class OutputRow(_Row):
     def layer(self, layer: Output) -> None:
         _set(self.dropout, layer.given().get("dropout", 0.0))
         _set(self.weight_init, layer.given().get("weight_init", WEIGHT_INIT))
-
-
-def toggles(description: str, options: Sequence[Any]) -> ipywidgets.ToggleButtons:
-    """Return buttons of which one is pressed, the first one now."""
-    style = {"description_width": LABEL, "button_width": "auto"}
-    layout = {"display": "flex", "flex_flow": "row wrap", "width": "auto"}
-    return ipywidgets.ToggleButtons(options=options, description=description, style=style, layout=layout)
 
 
 def _dropout() -> ipywidgets.Dropdown:

@@ -26,9 +26,16 @@ function render({ model, el }) {
   const words = document.createElement("div");
   words.className = "tlkit-strip-words";
   words.setAttribute("role", "status");
-  const note = document.createElement("div");
-  note.className = "tlkit-strip-words";
-  el.append(root, words, note);
+  const legend = document.createElement("div");
+  legend.className = "tlkit-strip-words";
+  const note = document.createTextNode("");
+  for (const state of ["frozen", "trainable"]) {
+    const sample = document.createElement("span");
+    sample.className = `tlkit-strip-${state}`;
+    legend.append(sample, `${state}\u2003`);
+  }
+  legend.append("▼ boundary\u2003", note);
+  el.append(root, words, legend);
 
   const width = () => Math.max(root.clientWidth - 8, 280); // less its padding
   const edges = () => {

@@ -25,6 +25,7 @@ BATCH_SIZE = 32  # of training, as `tl.fit` has it
 PASS = 1.0  # seconds that a timed pass through the network may take, as long as it has one image
 ENOUGH = 0.1  # seconds; a batch that takes as long is timed well enough
 LONG = 0.02  # seconds; what takes as long is timed once
+SMALL = 1_000_000  # numbers; inputs that are no more are timed in a batch as large as those of training
 UPDATED = 2_000_000  # parameters of the layer that says what an update costs
 
 
@@ -130,15 +131,17 @@ class _Watched:
         net = self.cuts.net
         like = next((value for value in net.parameters() if value.is_floating_point()), torch.empty(0))
         place = {"dtype": like.dtype, "device": "cpu" if like.is_meta else like.device}
-        values = {name: torch.randn(size, *shape, **place) for name, shape in net.input_shapes.items()}
+        draws = torch.Generator(place["device"]).manual_seed(0)  # nobody else's random numbers
+        values = {name: torch.randn(size, *shape, generator=draws, **place) for name, shape in net.input_shapes.items()}
         seconds = {}
         for number, (name, vertex) in enumerate(net.vertices.items(), start=1):
             if self.given_up():
                 return {}
             self.told(f"{name} ({number} of {len(net.vertices)})")
-            clock = _Clock(_with_values(vertex.module), [values[other] for other in vertex.inputs])
-            values[name], ahead = clock.forward()
-            seconds[name] = ahead / size, clock.backward(ahead) if backward else 0.0
+            clock = _Clock(_with_values(vertex.module), _enough_rows([values[other] for other in vertex.inputs]))
+            answer, ahead = clock.forward()
+            values[name] = answer[:size]
+            seconds[name] = ahead / len(answer), clock.backward(ahead) if backward else 0.0
             values = {other: value for other, value in values.items() if self.last_use[other] not in (*seconds, None)}
         return seconds
 
@@ -147,9 +150,9 @@ class _Clock:
     """Times one vertex, without a trace in its module."""
 
     def __init__(self, module: nn.Module, inputs: list[Tensor]) -> None:
-        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.module, self.inputs = module, inputs
-        self.state = {key: value.detach() for key, value in state.items()}
+        self.state = {key: value.detach() for key, value in module.named_parameters()}
+        self.state |= {key: value.clone() for key, value in module.named_buffers()}  # running means would move
         self.weights = [self.state[key] for key, _ in module.named_parameters()]
         self.wait = torch.cuda.synchronize if inputs[0].is_cuda else lambda: None
 
@@ -191,6 +194,14 @@ class _Clock:
         return best
 
 
+def _enough_rows(inputs: list[Tensor]) -> list[Tensor]:
+    """Repeat the rows of a small batch: reading the weights of a dense layer takes as long for one row as for many."""
+    times = -(-BATCH_SIZE // len(inputs[0]))
+    if times * sum(value.numel() for value in inputs) > SMALL:
+        return inputs
+    return [value.repeat(times, *[1] * (value.ndim - 1)) for value in inputs]
+
+
 def _with_values(module: nn.Module) -> nn.Module:
     """Return the module itself, or a copy with some values where it has none."""
     if not any(value.is_meta for value in [*module.parameters(), *module.buffers()]):
@@ -208,10 +219,12 @@ def _of_step(width: int) -> float:
 
     start = Network({}, inputs={"x": (width,)}, outputs=["x"])
     builder = TransferLearning(start).add_layer("y", Output(4, updater=Nesterovs(0.01)), "x").set_outputs("y")
-    net, steps = builder.build(), 20
+    steps = 20
     data = torch.zeros(steps, width), torch.zeros(steps, dtype=torch.long)
-    fit(net, data, batch_size=1, progress=False)
-    return fit(net, data, batch_size=1, progress=False).seconds / steps
+    with torch.random.fork_rng([]):
+        net = builder.build()
+        fit(net, data, batch_size=1, progress=False)
+        return fit(net, data, batch_size=1, progress=False).seconds / steps
 
 
 def _of_reading(images: Any) -> float:
