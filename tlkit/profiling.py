@@ -27,7 +27,7 @@ from tlkit.summary import weights_by_vertex
 __all__ = ["CutProfile", "FreezeProfile", "averaged", "freeze_profile"]
 
 FLOAT32 = 4  # bytes
-STEP_ROWS = 16  # images of the step that is timed
+STEP_ROWS = 8  # images of the step that is timed: training keeps the answers of all layers in memory
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     are those of whole maps.
 
     The seconds of an epoch are a sum: a step of each part of the network behind the boundary is timed with copies of
-    its weights, on as many as 16 images.
+    its weights, on as many as 8 images.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
         )
         raise ValueError(msg)
     parts = segments(net, points)
-    batch_size = batch_size or batch_size_for(net)
+    batch_size = batch_size or max(1, batch_size_for(net) // 2)  # answers of several vertices are in memory at once
     front = [folded(part) for part in parts[:-1]]
     bar = tqdm(
         total=len(images.train) + len(images.test), desc="profile", unit="image", disable=not progress, leave=False

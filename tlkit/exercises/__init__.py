@@ -14,6 +14,8 @@ from tlkit.exercises import (
     notebook_08,
     notebook_09,
     notebook_10,
+    notebook_11,
+    notebook_12,
 )
 
 __all__ = [
@@ -28,4 +30,6 @@ __all__ = [
     "notebook_08",
     "notebook_09",
     "notebook_10",
+    "notebook_11",
+    "notebook_12",
 ]
