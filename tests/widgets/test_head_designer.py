@@ -68,8 +68,8 @@ def test_every_control_trains_once_and_its_value_is_in_the_table(designer, name)
 
 
 def test_every_control_is_among_those_and_has_a_label(designer):
-    rows = [control for row in designer._rows for control in row.controls()]
-    controls = [designer._presets, designer._pooling, *rows, *designer._output.controls()]
+    rows = [control for row in designer._rows for control in row.controls]
+    controls = [designer._presets, designer._pooling, *rows, *designer._output.controls]
     controls += [designer._rate, designer._epochs]
     assert len(rows) == 4 * 4
     assert len(CONTROLS) + 1 == 2 + 5 + 2 + 2  # pooling has a test of its own
@@ -118,9 +118,9 @@ def test_a_hidden_layer_brings_a_row_for_the_next_one(designer):
         return [row.layout.display != "none" for row in designer._rows]
 
     assert visible() == [True, False, False, False]
-    assert designer._rows[0].activation.layout.display == "none"  # there is no layer to activate
+    assert designer._rows[0].options.layout.display == "none"  # there is no layer to activate
     designer._rows[0].units.value = 64
-    assert designer._rows[0].activation.layout.display == ""
+    assert designer._rows[0].options.layout.display == ""
     assert visible() == [True, True, False, False]
     designer._rows[1].units.value = 16
     assert designer.layers[:-1] == (tl.Dense(64, activation="relu"), tl.Dense(16, activation="relu"))

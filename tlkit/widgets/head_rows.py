@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -21,19 +21,17 @@ DROPOUTS = tuple(tenths / 10 for tenths in range(10))
 
 
 class _Row(ipywidgets.HBox):
-    """Controls beside one another that tell when one of them changes."""
+    """A layer: what it is, and beside or below that its options."""
 
-    def __init__(self, controls: Sequence[ipywidgets.Widget]) -> None:
-        super().__init__(controls, layout=WRAPPED)
+    def __init__(self, layer: ipywidgets.Widget, options: Sequence[ipywidgets.Widget]) -> None:
+        self.controls = options if isinstance(layer, ipywidgets.HTML) else [layer, *options]
+        self.options = ipywidgets.HBox(options, layout=WRAPPED)
+        super().__init__([layer, self.options], layout=WRAPPED)
 
     def on_change(self, told: Callable[[Any], None]) -> None:
         """Tell when a control is set."""
-        for control in self.controls():
+        for control in self.controls:
             control.observe(told, "value")
-
-    def controls(self) -> Iterator[ipywidgets.Widget]:
-        """Iterate over what can be set."""
-        return (child for child in self.children if hasattr(child, "value") and not isinstance(child, ipywidgets.HTML))
 
 
 class HiddenRow(_Row):
@@ -51,7 +49,7 @@ class HiddenRow(_Row):
         names = [name for name in ACTIVATIONS if name != "softmax"]
         self.activation = _choice("activation", [(name, name) for name in names], ACTIVATION)
         self.dropout, self.weight_init = _dropout(), _weight_init()
-        super().__init__([self.units, self.activation, self.dropout, self.weight_init])
+        super().__init__(self.units, [self.activation, self.dropout, self.weight_init])
 
     @property
     def layer(self) -> Dense | None:
@@ -79,8 +77,7 @@ class HiddenRow(_Row):
     def show(self, *, shown: bool) -> None:
         """Show or hide the row; the options of no layer are hidden."""
         self.layout.display = "" if shown else "none"
-        for control in (self.activation, self.dropout, self.weight_init):
-            control.layout.display = "" if self.units.value else "none"
+        self.options.layout.display = "" if self.units.value else "none"
 
 
 class OutputRow(_Row):
@@ -93,7 +90,7 @@ class OutputRow(_Row):
             text, description="Output", style={"description_width": LABEL}, layout={"width": "340px"}
         )
         self.dropout, self.weight_init = _dropout(), _weight_init()
-        super().__init__([words, self.dropout, self.weight_init])
+        super().__init__(words, [self.dropout, self.weight_init])
 
     @property
     def layer(self) -> Output:

@@ -63,7 +63,7 @@ def widened(amounts: Sequence[float]) -> list[float]:
     >>> widened([1, 1, 2])
     [0.25, 0.25, 0.5]
     >>> [round(share, 3) for share in widened([0, 1, 3])]
-    [0.017, 0.246, 0.738]
+    [0.017, 0.246, 0.737]
     """
     least = min(LEAST, 1 / (2 * len(amounts)))
     amounts = list(amounts) if sum(amounts) else [1.0] * len(amounts)
