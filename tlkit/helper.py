@@ -165,6 +165,7 @@ class TransferLearningHelper:
         listeners: Sequence[Listener] = (),
         solver: str = "updater",
         *,
+        engine: Any = None,
         progress: bool = True,
     ) -> History:
         """Train the unfrozen part of the network on featurized data.
@@ -179,6 +180,8 @@ class TransferLearningHelper:
             "updater" trains batch by batch, as `tl.fit` does. "lbfgs" finds the best weights of a single `tl.Output`
             layer with all rows at once, in a second or so, see `tlkit.solving.solve`; of the other arguments it takes
             `max_iterations`.
+        engine : tl.scale.Ray, optional
+            A cluster whose workers train on a FeatureStore together, without listeners.
 
         Raises
         ------
@@ -189,13 +192,26 @@ class TransferLearningHelper:
             msg = f"solver is {quoted(SOLVERS, 'or')}, got {solver!r}.{near_misses(solver, SOLVERS)}"
             raise ValueError(msg)
         net = self.unfrozen_network
+        if engine is not None and solver != "updater":
+            msg = f"A cluster trains batch by batch. Leave engine= out for solver={solver!r}, or the solver."
+            raise ValueError(msg)
         if solver == "lbfgs":
             if listeners:
                 msg = "solver='lbfgs' has no epochs to tell listeners of. Evaluate afterwards, or use solver='updater'."
                 raise ValueError(msg)
             history = solve(net, features, max_iterations)
         else:
-            history = fit(net, features, epochs, batch_size, shuffle, max_iterations, listeners, progress=progress)
+            run = fit if engine is None else engine.fit
+            history = run(
+                net,
+                features,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                max_iterations=max_iterations,
+                listeners=listeners,
+                progress=progress,
+            )
         self.network.classes = self.network.classes or self.unfrozen_network.classes
         return history
 

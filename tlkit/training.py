@@ -19,7 +19,18 @@ from tlkit.listeners import Listener
 from tlkit.losses import MISSING, known
 from tlkit.optimizing import Optimizers
 
-__all__ = ["History", "Training", "compute_loss", "device", "fit"]
+__all__ = [
+    "History",
+    "Training",
+    "as_data",
+    "check_labels",
+    "check_training",
+    "compute_loss",
+    "device",
+    "fit",
+    "next_order",
+    "take_classes",
+]
 
 
 @dataclass
@@ -131,14 +142,8 @@ def fit(
         When `data` is none of the kinds above.
     """
     data = as_data(data, net)
-    _check_trainable(net)
-    check_labels(net, data.labels)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
-        if value is not None and value < 1:
-            msg = f"{name} must be at least 1, got {value}."
-            raise ValueError(msg)
+    total = check_training(net, data, epochs, batch_size, max_iterations)
     per_epoch = -(-len(data) // batch_size)
-    total = min(epochs * per_epoch, max_iterations or epochs * per_epoch)
     training = Training(net, Optimizers.of(net), total)
     _tell(listeners, "training_started", training)
     start = time.perf_counter()
@@ -167,9 +172,26 @@ def fit(
         training.history.seconds = time.perf_counter() - start
         net.eval()
         _tell(listeners, "training_done", training)
+    take_classes(net, data)
+    return training.history
+
+
+def check_training(net: Network, data: Any, epochs: int, batch_size: int, max_iterations: int | None) -> int:
+    """Refuse what cannot be trained, and return the number of batches that training takes."""
+    _check_trainable(net)
+    check_labels(net, data.labels)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
+        if value is not None and value < 1:
+            msg = f"{name} must be at least 1, got {value}."
+            raise ValueError(msg)
+    total = epochs * -(-len(data) // batch_size)
+    return min(total, max_iterations or total)
+
+
+def take_classes(net: Network, data: Any) -> None:
+    """Give a network without class names those of the data, if there are as many as it answers."""
     if data.classes and not net.classes and len(data.classes) == _n_answers(net):
         net.classes = tuple(data.classes)
-    return training.history
 
 
 def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) -> Tensor:
@@ -333,6 +355,11 @@ def _seeded(net: Network) -> Iterator[None]:
 
 
 def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
+    return data.batches(batch_size, next_order(net, data, shuffle))
+
+
+def next_order(net: Network, data: Any, shuffle: bool) -> Tensor | None:
+    """Begin an epoch of a network, and return the order of its rows; None is the order of the data."""
     order = None
     if shuffle:
         seed = int(torch.randint(2**31, (1,))) if net.seed is None else net.seed
@@ -342,7 +369,7 @@ def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[
             data.shuffled(generator) if hasattr(data, "shuffled") else torch.randperm(len(data), generator=generator)
         )
     net.epochs_seen += 1
-    return data.batches(batch_size, order)
+    return order
 
 
 def _step(training: Training, x: Any, labels: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""`tl.scale.Ray`: the engine that featurizes on the processes of a Ray cluster."""
+"""`tl.scale.Ray`: the engine that featurizes and trains on the processes of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ from tlkit.engines import is_exact
 from tlkit.scale.cluster import require_ray, stop
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tlkit.graph import Network
     from tlkit.helper import TransferLearningHelper
+    from tlkit.listeners import Listener
     from tlkit.store import FeatureStore
+    from tlkit.training import History
 
 __all__ = ["Ray"]
 
 
 @dataclass(frozen=True)
 class Ray:
-    """An engine for `helper.featurize`: workers of a Ray cluster write the shards of a feature store.
+    """An engine for `helper.featurize` and `helper.fit_featurized`: the work is done by processes of a Ray cluster.
 
-    Each worker loads the frozen part once, decodes pictures in threads and publishes whole shards, as the loop on one
-    machine does; only small records travel back. What was published stays whatever dies. All machines need tlkit,
-    and must reach the pictures and the store under the same paths.
+    To featurize, each worker loads the frozen part once, decodes pictures in threads and publishes whole shards, as
+    the loop on one machine does; only small records travel back. What was published stays whatever dies.
+
+    To train, each worker reads its own shards of the store, and takes of each batch the rows that lie in them; the
+    gradients are added up, so that training is that of one process but for rounding. After each epoch there is a
+    checkpoint, from which training goes on when a worker dies. With dropout the workers draw masks of their own.
+
+    All machines need tlkit, and must reach the pictures and the store under the same paths.
 
     Parameters
     ----------
@@ -33,7 +43,7 @@ class Ray:
         environment variable RAY_ADDRESS counts; without it a cluster of this machine alone is started, which lives
         as long as this process, does nothing for others without a token, and has no dashboard.
     workers : int
-        Processes that featurize.
+        Processes that do the work.
     gpus_per_worker : float
         GPUs that each of them gets; 0 computes on processors.
     cpus_per_worker : int
@@ -90,6 +100,33 @@ class Ray:
         from tlkit.scale.featurizing import featurize
 
         return featurize(self, helper, data, to, dtype=dtype, batch_size=batch_size, views=views, progress=progress)
+
+    def fit(
+        self,
+        net: Network,
+        features: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        max_iterations: int | None = None,
+        listeners: Sequence[Listener] = (),
+        progress: bool = True,
+    ) -> History:
+        """Do the work of ``helper.fit_featurized(features, ..., engine=...)``, whose parameters these are."""
+        from tlkit.scale.fitting import fit
+
+        return fit(
+            self,
+            net,
+            features,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            max_iterations=max_iterations,
+            listeners=listeners,
+            progress=progress,
+        )
 
     def stop(self) -> None:
         """End the cluster that was started for this process, or leave the one it was connected to."""

@@ -87,7 +87,7 @@ class ShardFeaturizer:
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
-        net = filled_network(job.structure, job.weights, job.device)
+        net = filled_network(job.structure, Path(job.weights), job.device)
         self.run = Engine(job.engine, net, job.rows, job.batch_size, getattr(torch, job.dtype))
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:

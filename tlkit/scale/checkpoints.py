@@ -1,0 +1,87 @@
+"""Checkpoints of a fit on a cluster: one safetensors file that each epoch replaces as a whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from tlkit.graph import Network
+from tlkit.optimizing import Optimizers
+from tlkit.publishing import published
+from tlkit.saving import _apart, _together
+from tlkit.scale.packing import numbers_of
+from tlkit.weights import copied_out, mapped, write_weights
+
+__all__ = ["Progress", "read_progress", "take_over", "write_checkpoint"]
+
+
+@dataclass
+class Progress:
+    """How far a fit has come.
+
+    Parameters
+    ----------
+    epoch : int
+        Epochs that are done.
+    epochs_seen : int
+        Epochs that the network has ever seen.
+    examples : int
+        Examples shown.
+    losses : list of float
+        Of each batch.
+    stopped : str
+        Why training ended before its time, or an empty string.
+    """
+
+    epoch: int = 0
+    epochs_seen: int = 0
+    examples: int = 0
+    losses: list[float] = field(default_factory=list)
+    stopped: str = ""
+
+
+def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:
+    """Write a network's weights, what its updaters remember, and how far it has come."""
+    plain, tensors = _apart(net.optimizers.state() if net.optimizers else {})
+    header = {"progress": asdict(progress), "updater_state": plain}
+    with published(path, "fit.safetensors") as temporary:
+        weights = {name: value.detach().cpu().contiguous() for name, value in numbers_of(net).items()}
+        write_weights(weights | tensors, temporary, {"tlkit": json.dumps(header)})
+
+
+def read_progress(path: Path) -> Progress:
+    """Read how far a fit has come, without the weights."""
+    return Progress(**_header(path)["progress"])
+
+
+def take_over(net: Network, path: Path) -> Progress:
+    """Give a network the weights, the updaters' memory and the epochs of a checkpoint, and return how far it came."""
+    header, tensors = _header(path), copied_out(lambda: mapped(path))
+    with torch.no_grad():
+        for name, value in numbers_of(net).items():
+            value.copy_(tensors[name])
+    optimizers = Optimizers.of(net)
+    where = {name: value.device for name, value in net.named_parameters()}
+    state = _together(header["updater_state"], tensors)
+    optimizers.restore({name: _moved(values, where[name]) for name, values in state.items()})
+    progress = Progress(**header["progress"])
+    net.epochs_seen = progress.epochs_seen
+    return progress
+
+
+def _moved(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    # counts of steps, which have no dimension, stay where torch.optim keeps them
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) and value.ndim else value
+        for name, value in values.items()
+    }
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {})["tlkit"])

@@ -1,0 +1,174 @@
+"""Training on a cluster what is behind the features: the workers are started, and their result comes back."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm.auto import tqdm
+
+from tlkit.graph import Network
+from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
+from tlkit.scale.cluster import connected, quiet
+from tlkit.scale.loop import FitJob, train_on_ray
+from tlkit.scale.packing import structure_of
+from tlkit.shards import explain_failed_writes, sweep
+from tlkit.store import FeatureStore
+from tlkit.training import History, as_data, check_training, take_classes
+
+if TYPE_CHECKING:
+    from tlkit.scale.engine import Ray
+
+__all__ = ["fit"]
+
+FAILURES = 3  # of workers, after each of which training goes on from the last checkpoint
+LOOK_EVERY = 0.5  # seconds between looks at the checkpoint, for the progress bar
+
+
+def fit(
+    settings: Ray,
+    net: Network,
+    features: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool,
+    max_iterations: int | None,
+    listeners: Sequence[Any],
+    progress: bool,
+) -> History:
+    """Train a network on the features of a store, on the workers of a cluster."""
+    _check(net, features, listeners)
+    store = as_data(features, net)
+    total = check_training(net, store, epochs, batch_size, max_iterations)
+    start = time.perf_counter()
+    with _checkpoint(store.path.absolute()) as path, _seeded(net):
+        write_checkpoint(net, Progress(epochs_seen=net.epochs_seen), path)
+        job = FitJob(
+            store=str(store.path.absolute()),
+            checkpoint=str(path),
+            structure=structure_of(net),
+            epochs=epochs,
+            batch_size=batch_size,
+            total=total,
+            shuffle=shuffle,
+            whole=store.in_memory,
+            threads=settings.cpus_per_worker,
+            device="cuda" if settings.gpus_per_worker else "cpu",
+        )
+        with _progress_bar(path, epochs, shown=progress):
+            _run(settings, job)
+        done = take_over(net, path)
+    net.eval()
+    take_classes(net, store)
+    return History(
+        losses=done.losses, examples=done.examples, seconds=time.perf_counter() - start, stopped=done.stopped
+    )
+
+
+def _check(net: Network, features: Any, listeners: Sequence[Any]) -> None:
+    msg = ""
+    if not isinstance(features, FeatureStore):
+        msg = (
+            f"Workers of a cluster read features from a store, got {type(features).__name__}: "
+            "helper.featurize(images, to=folder) gives one. Leave engine= out for features in memory."
+        )
+    elif listeners:
+        msg = "Listeners watch a fit in this process, and the workers are others. Leave listeners= or engine= out."
+    elif any(isinstance(part, _BatchNorm) and part.training for part in _in_training(net)):
+        msg = (
+            "Batch normalization takes its statistics from the whole batch, and each worker sees a part of it. Freeze "
+            "it, or leave engine= out."
+        )
+    if msg:
+        raise ValueError(msg)
+
+
+def _in_training(net: Network) -> list[torch.nn.Module]:
+    """Return a network's modules as they are while it trains, and leave it as it was."""
+    twin = structure_of(net)
+    return list(twin.train().modules())
+
+
+def _run(settings: Ray, job: FitJob) -> None:
+    connected(settings)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    resources = {"CPU": settings.cpus_per_worker}
+    if settings.gpus_per_worker:
+        resources["GPU"] = settings.gpus_per_worker
+    with tempfile.TemporaryDirectory(prefix="tlkit-fit-") as notes, quiet("ray.train"):  # Ray's own notes of the run
+        trainer = TorchTrainer(
+            train_on_ray,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(
+                num_workers=settings.workers, use_gpu=bool(settings.gpus_per_worker), resources_per_worker=resources
+            ),
+            run_config=RunConfig(name="fit", storage_path=notes, failure_config=FailureConfig(max_failures=FAILURES)),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            reasons = getattr(error, "worker_failures", None) or {0: error}
+            reason = next(iter(reasons.values()))
+            msg = (
+                f"Training on the cluster failed {FAILURES + 1} times; the network is as it was. The last time a "
+                f"worker ended with: {str(reason).strip().splitlines()[-1]}"
+            )
+            raise RuntimeError(msg) from error
+
+
+@contextmanager
+def _checkpoint(folder: Path) -> Iterator[Path]:
+    """Give a file that all workers reach: in the store's folder, hidden, and removed at the end."""
+    path = folder / f".fit.{uuid.uuid4().hex}.tmp"
+    with explain_failed_writes(folder):
+        sweep(folder)
+        path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _seeded(net: Network) -> Iterator[None]:
+    """Give a network without a seed one for a while: all workers need the same order."""
+    before = net.seed
+    if before is None:
+        net.seed = int(torch.randint(2**31, (1,)))
+    try:
+        yield
+    finally:
+        net.seed = before
+
+
+@contextmanager
+def _progress_bar(path: Path, epochs: int, *, shown: bool) -> Iterator[None]:
+    """Show the epochs of the checkpoint as they come."""
+    if not shown:
+        yield
+        return
+    ended = threading.Event()
+    with tqdm(total=epochs, desc="fit", unit="epoch", leave=False) as bar:
+
+        def look() -> None:
+            while not ended.wait(LOOK_EVERY):
+                bar.update(read_progress(path).epoch - bar.n)
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()

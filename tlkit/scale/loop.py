@@ -1,0 +1,166 @@
+"""The loop of one worker among several that train one network: its own rows of each batch, everybody's gradient."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlkit.graph import Network
+from tlkit.optimizing import Optimizers
+from tlkit.scale.checkpoints import take_over, write_checkpoint
+from tlkit.scale.packing import made_network
+from tlkit.store import FeatureStore
+from tlkit.training import compute_loss, next_order
+
+__all__ = ["FitJob", "train", "train_on_ray"]
+
+READ_BYTES = 64 * 1000**2  # of features that a worker reads from its shards together
+SEEDS_APART = 1_000_003  # between the workers' seeds of dropout
+
+AddUp = Callable[[Tensor], None]  # replaces a tensor by its sum over all workers
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What all workers of a fit have in common.
+
+    Parameters
+    ----------
+    store, checkpoint : str
+        Paths of the features, and of the file that says where to begin and is replaced after each epoch.
+    structure : Network
+        The network without its weights.
+    epochs, batch_size : int
+    total : int
+        Batches in all.
+    shuffle, whole : bool
+        Whether each epoch has a new order, and whether it mixes all rows, as for a store that is kept in memory.
+    threads : int
+        Processor cores of a worker.
+    device : str
+    """
+
+    store: str
+    checkpoint: str
+    structure: Network
+    epochs: int
+    batch_size: int
+    total: int
+    shuffle: bool
+    whole: bool
+    threads: int
+    device: str
+
+
+def train_on_ray(config: dict[str, FitJob]) -> None:
+    """Train as one of the workers that Ray Train started."""
+    import ray.train
+    import torch.distributed
+
+    context = ray.train.get_context()
+    train(config["job"], context.get_world_rank(), context.get_world_size(), torch.distributed.all_reduce)
+
+
+def train(job: FitJob, rank: int, world: int, add_up: AddUp) -> None:
+    """Train from the checkpoint on; the first worker replaces it after each epoch."""
+    torch.set_num_threads(job.threads)
+    net, path = made_network(job.structure, job.device), Path(job.checkpoint)
+    progress = take_over(net, path)
+    rows = _OwnRows(job, rank, world)
+    if net.seed is not None:
+        torch.manual_seed(net.seed + net.epochs_seen + SEEDS_APART * rank)
+    optimizers = Optimizers.of(net)
+    net.train()
+    while progress.epoch < job.epochs and len(progress.losses) < job.total and not progress.stopped:
+        for x, labels, size in itertools.islice(rows.epoch(net), job.total - len(progress.losses)):
+            progress.losses.append(_step(net, optimizers, x, labels, size, add_up))
+            progress.examples += size
+            if not math.isfinite(progress.losses[-1]):
+                progress.stopped = (
+                    f"the loss is {progress.losses[-1]}; try a smaller learning rate, and look for such values in the "
+                    "data"
+                )
+                break
+        progress.epoch += 1
+        progress.epochs_seen = net.epochs_seen
+        if rank == 0:
+            write_checkpoint(net, progress, path)
+
+
+def _step(net: Network, optimizers: Optimizers, x: Any, labels: Tensor, size: int, add_up: AddUp) -> float:
+    """Take one step with the gradient of the whole batch, and return its loss.
+
+    The mean over a batch is the sum of the workers' means, each times its share of the rows.
+    """
+    optimizers.zero_grad()
+    share = len(labels) / size
+    loss = compute_loss(net, x, labels) * share
+    if share:
+        loss.backward()
+    trained = [weight for weight in net.parameters() if weight.requires_grad]
+    # one message for all: the loss, whether each weight has a gradient, and the gradients
+    reached = torch.tensor([float(weight.grad is not None) for weight in trained])
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in trained]
+    parts = [loss.detach().reshape(1), reached.to(loss.device), *(gradient.reshape(-1) for gradient in gradients)]
+    message = torch.cat([part.to(loss.dtype) for part in parts])
+    add_up(message)
+    total, reached, *gradients = message.split([len(part) for part in parts])
+    if not torch.isfinite(total):
+        return float(total)
+    for weight, gradient, count in zip(trained, gradients, reached.tolist(), strict=True):
+        weight.grad = gradient.view_as(weight).to(weight.dtype) if count else None
+    return float(total + optimizers.step())
+
+
+class _OwnRows:
+    """The rows of a store that lie in a worker's own shards: every n-th one, so that no other worker reads them."""
+
+    def __init__(self, job: FitJob, rank: int, world: int) -> None:
+        self.job, self.rank, self.world = job, rank, world
+        self.store = FeatureStore(job.store)
+        self.store.in_memory = False  # reads what is asked for from the files, shard by shard
+        self.rows_per_shard = len(self.store._layout.shards[0].rows)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Return the order that one process would take."""
+        if self.job.whole:
+            return torch.randperm(len(self), generator=generator)
+        return self.store.shuffled(generator)
+
+    def epoch(self, net: Network) -> Iterator[tuple[Any, Tensor, int]]:
+        """Yield the own rows of each batch, which may be none, and the size of the whole batch."""
+        order = next_order(net, self, self.job.shuffle)
+        order = torch.arange(len(self)) if order is None else order
+        batches = order.split(self.job.batch_size)
+        together = max(1, READ_BYTES * len(self) // (self.store.nbytes * self.job.batch_size) * self.world)
+        for start in range(0, len(batches), together):
+            some = batches[start : start + together]
+            own = [rows[(rows // self.rows_per_shard) % self.world == self.rank] for rows in some]
+            for (x, labels), rows in zip(self._read(own), some, strict=True):
+                yield x, labels, len(rows)
+
+    def _read(self, own: list[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """Read the rows of several batches together, and part them again."""
+        counts, rows = [len(rows) for rows in own], torch.cat(own)
+        where = self.job.device
+        if not len(rows):
+            names = {name: torch.empty(0, *shape, device=where) for name, shape in self.store.shapes.items()}
+            x, labels = (names if len(names) > 1 else names.popitem()[1]), torch.empty(0, dtype=torch.long)
+        else:
+            [(x, labels)] = self.store.batches(len(rows), rows)
+        labels = labels.to(where).split(counts)
+        if not isinstance(x, dict):
+            return zip(x.to(where).split(counts), labels, strict=True)
+        parted = [value.to(where).split(counts) for value in x.values()]
+        named = (dict(zip(x, values, strict=True)) for values in zip(*parted, strict=True))
+        return zip(named, labels, strict=True)
