@@ -2,7 +2,7 @@
 // and letters for commands of the notebook: they select another cell, or insert one.
 //
 // The mark must sit on the element that has the focus. Capturing on the window comes before the notebook, which listens
-// on the document. Escape stays the way back to the notebook, and Ctrl, Alt and Cmd combinations stay its shortcuts.
+// on the document. Escape leads back to the notebook's cell, and Ctrl, Alt and Cmd combinations stay its shortcuts.
 const MARK = "data-lm-suppress-shortcuts";
 const PANEL = ".tlkit-widget";
 let described = 0; // readouts need names of their own, on the whole page
@@ -12,6 +12,7 @@ function guard(event) {
   if (!(target instanceof Element) || !target.closest(PANEL)) return;
   const forNotebook = event.key === "Escape" || event.ctrlKey || event.altKey || event.metaKey;
   target.toggleAttribute(MARK, !forNotebook);
+  if (event.key === "Escape") target.closest(".jp-Cell")?.focus();
 }
 
 // ipywidgets gives a slider no name and the value of its list no voice: only its place in the list, such as "3.00".
