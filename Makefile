@@ -12,6 +12,8 @@ WORKERS := -n 2 --dist loadfile
 
 # threads that wait sleep instead of spinning: on a busy machine the notebooks run several times faster
 export OMP_WAIT_POLICY ?= passive
+# one heap for all threads: a network that trains in a thread beside the notebook takes 0.2 GB less
+export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lab render full bench docs lock clean
