@@ -145,16 +145,30 @@ def wait_for(client, words):
     raise AssertionError(words)
 
 
+def reply_to(client, request):
+    """The kernel's answer to one of several requests."""
+    while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != request:
+        pass
+    return reply["content"]
+
+
+def subshell(client):
+    """Open a second way into the kernel, as JupyterLab does for the messages of widgets."""
+    client.control_channel.send(client.session.msg("create_subshell_request"))
+    return client.control_channel.get_msg(timeout=60)["content"]["subshell_id"]
+
+
 def test_a_click_on_stop_reaches_a_training_that_a_cell_waits_for(kernel):
     _, client = kernel
     button = ask(client, notebook(SETUP + SLOW + "print(monitor._stop.model_id)").cells[0].source).strip()
-    waiting = client.execute("history = await monitor.run()\nprint('on', history.stopped)")
+    waiting = client.execute("history = await monitor.run()", stop_on_error=False)
     wait_for(client, "Training: iteration")
-    click = {"comm_id": button, "data": {"method": "custom", "content": {"event": "click"}}}
-    client.shell_channel.send(client.session.msg("comm_msg", click))
-    while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != waiting:
-        pass
-    assert reply["content"]["status"] == "ok"
+    click = client.session.msg(
+        "comm_msg", {"comm_id": button, "data": {"method": "custom", "content": {"event": "click"}}}
+    )
+    click["header"]["subshell_id"] = subshell(client)
+    client.shell_channel.send(click)
+    assert reply_to(client, waiting)["status"] == "ok"
     text = ask(client, "print(history, net.training, monitor._start.disabled)")
     assert "examples, stopped: by hand) False False" in text
 
@@ -162,12 +176,11 @@ def test_a_click_on_stop_reaches_a_training_that_a_cell_waits_for(kernel):
 def test_an_interrupt_stops_training_and_the_cell(kernel):
     manager, client = kernel
     ask(client, notebook(SETUP + SLOW).cells[0].source)
-    waiting = client.execute("history = await monitor.run()")
+    waiting = client.execute("history = await monitor.run()", stop_on_error=False)
     wait_for(client, "Training: iteration")
     manager.interrupt_kernel()
-    while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != waiting:
-        pass
-    assert reply["content"]["status"] == "error"
-    assert reply["content"]["ename"] in ("CancelledError", "KeyboardInterrupt")
+    reply = reply_to(client, waiting)
+    assert reply["status"] == "error"
+    assert reply["ename"] in ("CancelledError", "KeyboardInterrupt")
     text = ask(client, "print(monitor.history, monitor.running, net.training)")
     assert "stopped: interrupted) False False" in text
