@@ -28,7 +28,7 @@ __all__ = ["HeadDesigner"]
 RATES = (5e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 MOST_LAYERS = 4
 PRESETS = {"last layer (III.A)": (), "1024-256 (III.B)": (1024, 256)}
-DELAY = 0.15  # seconds that the controls must rest before training starts
+DELAY = 0.1  # seconds that the controls must rest before training starts
 
 
 class HeadDesigner(Panel):

@@ -108,14 +108,16 @@ def measure(
     """
     watched = _Watched(cuts, given_up, told)
     alone = watched.run(1, backward=False)
-    # from here on as in training: a pass with many images takes longer than many passes with one
-    seconds = alone and watched.run(max(1, min(int(PASS / sum(ahead for ahead, _ in alone.values())), BATCH_SIZE)))
-    if not seconds:
+    size = max(1, min(int(PASS / max(sum(ahead for ahead, _ in alone.values()), 1e-6)), BATCH_SIZE))
+    # from here on as in training, where large tensors take longer than many small ones, and find their memory warm
+    first, second = watched.run(size, backward=False), watched.run(size)
+    if not second:
         return None
     told("a training step")
     step = _of_step(8)
     update = max(_of_step(UPDATED // 4) - step, 0) / UPDATED
-    forward, backward = ({name: pair[which] for name, pair in seconds.items()} for which in (0, 1))
+    forward = {name: min(first[name][0], ahead) for name, (ahead, _) in second.items()}
+    backward = {name: back for name, (_, back) in second.items()}
     return Timings(forward, backward, _of_reading(images), step, update)
 
 
