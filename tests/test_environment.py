@@ -255,11 +255,80 @@ def test_help_names_every_target(checkout):
     (2, "1 failed, 11 passed in 3.21s", 2),
 ])  # fmt: skip
 def test_ci_shows_pytests_closing_lines_and_fails_with_make(checkout, status, said, expected):
-    (checkout / ".ci").mkdir()
-    shutil.copy(ROOT / ".ci/run", checkout / ".ci/run")
-    (checkout / "Makefile").write_text(f"test:\n\t@echo '{said}'; exit {status}\n", encoding="utf-8")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run([checkout / ".ci/run"], env=clean, capture_output=True, text=True)
+    write_make_test(checkout, f"echo '{said}'; exit {status}")
+    done = run_ci(checkout, TLKIT_TEST_BROWSER="not now")
     assert done.returncode == expected
     closing = done.stdout.split("== closing lines\n")[1]
     assert closing == ("" if "no tests" in said else said + "\n")
+
+
+def write_make_test(checkout: Path, recipe: str) -> None:
+    (checkout / "Makefile").write_text(f"test:\n\t@{recipe}\n", encoding="utf-8")
+    (checkout / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", checkout / ".ci/run")
+
+
+def run_ci(checkout: Path, **environment: str) -> subprocess.CompletedProcess:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "TLKIT"))}
+    return subprocess.run([checkout / ".ci/run"], env={**clean, **environment}, capture_output=True, text=True)
+
+
+@pytest.fixture
+def tools(checkout) -> Path:
+    """A folder for PATH with what .ci/run needs, and neither a browser nor apt-get."""
+    folder = checkout / "tools"
+    folder.mkdir()
+    for name in ("bash", "dirname", "env", "grep", "make", "mkdir", "sh", "tee"):
+        (folder / name).symlink_to(shutil.which(name))
+    for name, script in {"id": "echo 0", "sleep": ""}.items():
+        write_tool(folder / name, script)
+    return folder
+
+
+def write_tool(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+TELL = 'echo "1 passed in 1s"; echo "browser: $$TLKIT_TEST_BROWSER"'
+
+
+@needs_make
+def test_ci_asks_for_the_browser_that_is_there(checkout, tools):
+    write_make_test(checkout, TELL)
+    write_tool(tools / "chromium", "")
+    done = run_ci(checkout, PATH=str(tools))
+    assert "browser: 1\n" in done.stdout
+    assert "installing" not in done.stdout
+
+
+@needs_make
+@pytest.mark.parametrize("failures", [0, 2])
+def test_ci_installs_a_browser_and_tries_again_where_servers_are_busy(checkout, tools, failures):
+    write_make_test(checkout, TELL)
+    chromium, tries = tools / "chromium", checkout / "tries"
+    write_tool(
+        tools / "apt-get",
+        f'case "$*" in *update) echo try >> {tries}; [ $(grep -c try {tries}) -gt {failures} ] || exit 100;; '
+        f"*'install chromium'*) printf '#!/bin/sh\\n' > {chromium}; /bin/chmod +x {chromium};; esac",
+    )
+    done = run_ci(checkout, PATH=str(tools))
+    assert "browser: 1\n" in done.stdout
+    assert tries.read_text(encoding="utf-8").count("try") == failures + 1
+    assert done.returncode == 0
+
+
+@needs_make
+@pytest.mark.parametrize(("apt", "why"), [("exit 100", "apt-get could not install it"), (None, "no apt-get")])
+def test_ci_says_why_browser_tests_are_skipped_and_runs_the_rest(checkout, tools, apt, why):
+    write_make_test(checkout, TELL)
+    if apt:
+        write_tool(tools / "apt-get", apt)
+    done = run_ci(checkout, PATH=str(tools))
+    sentence = re.search(
+        r"^The browser tests are skipped: (there is no chromium, and .*)\.$", done.stdout, re.MULTILINE
+    )
+    assert why in sentence[1]
+    assert f"browser: {sentence[1]}\n" in done.stdout
+    assert done.stdout.endswith("== closing lines\n1 passed in 1s\n")
+    assert done.returncode == 0
