@@ -13,7 +13,7 @@ import torch
 from nets import narrow_vgg16
 
 import tlkit as tl
-from tlkit.scale import engine
+from tlkit.scale import engine, fitting, loop
 from tlkit.scale.checkpoints import read_progress
 from tlkit.store import FeatureStore
 
@@ -116,3 +116,87 @@ def test_batch_normalization_that_trains_is_refused(installed, tmp_path):
     helper = tl.TransferLearningHelper(net)
     with pytest.raises(ValueError, match="each worker sees a part of it"):
         helper.fit_featurized(make_store(helper, tmp_path / "store", 40), engine=installed)
+
+
+# the driver's part, with a function in place of Ray's trainer
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """An engine, and a way to say what its trainer does with a job."""
+    monkeypatch.setattr(engine, "require_ray", lambda: None)
+    monkeypatch.setattr(fitting, "connected", lambda settings: None)
+    monkeypatch.setattr(fitting, "LOOK_EVERY", 0.01)
+
+    def trainer(run):
+        monkeypatch.setattr(fitting, "_run", lambda settings, job, failures: run(job, failures))
+        return tl.scale.Ray(workers=1)
+
+    return trainer
+
+
+def alone(job, failures=None) -> None:
+    loop.train(job, 0, 1, lambda message: None)
+
+
+def test_the_weights_and_the_history_come_back(driver, tmp_path):
+    helper, same = make_helper(), make_helper()
+    store = make_store(helper, tmp_path / "store", 100)
+    history = helper.fit_featurized(store, epochs=2, engine=driver(alone), progress=False)
+    expected = same.fit_featurized(store, epochs=2, progress=False)
+    assert history.losses == pytest.approx(expected.losses, abs=1e-5)
+    assert helper.network.classes == same.network.classes != ()
+    assert {path.name for path in store.path.iterdir()} == {"spec.json", "shards"}
+
+
+def test_a_trainer_that_does_not_end_is_left_when_training_has(driver, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "PATIENCE", 0.05)
+    hanging = threading.Event()
+
+    def hang(job, failures):
+        alone(job)
+        hanging.wait(60)
+
+    helper = make_helper()
+    store = make_store(helper, tmp_path / "store", 40)
+    assert len(helper.fit_featurized(store, engine=driver(hang), progress=False).losses) == 2
+    hanging.set()
+
+
+def test_a_failure_is_told_of_and_leaves_the_network_as_it_was(driver, tmp_path):
+    helper = make_helper()
+    before = {name: value.clone() for name, value in helper.network.state_dict().items()}
+    store = make_store(helper, tmp_path / "store", 40)
+    with pytest.raises(RuntimeError, match=r"failed 4 times, and the network is as it was.*ended with: no room"):
+        helper.fit_featurized(
+            store, engine=driver(lambda job, failures: failures.append(OSError("no room"))), progress=False
+        )
+    assert all(torch.equal(value, before[name]) for name, value in helper.network.state_dict().items())
+    assert not list(store.path.glob(".fit*"))
+
+
+def test_an_interruption_keeps_what_was_trained(driver, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_EVERY", 0.0)
+    started = threading.Event()
+
+    def run(job, failures):
+        started.set()
+        alone(job)
+
+    looks = []
+
+    def look(path):
+        started.wait(60)
+        looks.append(read_progress(path))
+        if len(looks) == 1:
+            raise KeyboardInterrupt
+        return looks[-1]
+
+    monkeypatch.setattr(fitting, "read_progress", look)
+    helper = make_helper()
+    store = make_store(helper, tmp_path / "store", 2000)
+    with pytest.raises(KeyboardInterrupt):
+        helper.fit_featurized(store, epochs=500, engine=driver(run), progress=False)
+    assert 0 < helper.unfrozen_network.epochs_seen < 500
+    assert not helper.network.training
+    assert not list(store.path.glob(".fit*"))

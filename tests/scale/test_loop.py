@@ -12,7 +12,7 @@ from nets import chain, classifier
 
 import tlkit as tl
 from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
-from tlkit.scale.loop import FitJob, train
+from tlkit.scale.loop import FitJob, stop_file, train
 from tlkit.scale.packing import structure_of
 from tlkit.store import FeatureStore
 
@@ -149,3 +149,13 @@ def test_a_structure_is_small_and_a_network_comes_back_from_it():
     assert all(value.is_meta for value in structure.state_dict().values())
     assert list(structure.vertices) == list(net.vertices)
     assert not any(value.is_meta for value in net.state_dict().values())
+
+
+def test_all_workers_stop_together_when_asked_to(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("tlkit.scale.loop.LOOK_EVERY", 0.0)
+    net, alone = network(), network()
+    stop_file(tmp_path / "fit").touch()
+    progress = train_together(net, store, tmp_path / "fit")
+    assert (progress.stopped, len(progress.losses), progress.ended) == ("interrupted", 1, True)
+    tl.fit(alone, store, 3, 8, max_iterations=1, progress=False)
+    assert_alike(net, alone)  # the last whole batch counts

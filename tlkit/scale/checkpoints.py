@@ -36,6 +36,8 @@ class Progress:
         Of each batch.
     stopped : str
         Why training ended before its time, or an empty string.
+    ended : bool
+        Whether nothing follows.
     """
 
     epoch: int = 0
@@ -43,6 +45,7 @@ class Progress:
     examples: int = 0
     losses: list[float] = field(default_factory=list)
     stopped: str = ""
+    ended: bool = False
 
 
 def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:

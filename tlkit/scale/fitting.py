@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from tlkit.graph import Network
 from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
 from tlkit.scale.cluster import connected, quiet
-from tlkit.scale.loop import FitJob, train_on_ray
+from tlkit.scale.loop import FitJob, stop_file, train_on_ray
 from tlkit.scale.packing import structure_of
 from tlkit.shards import explain_failed_writes, sweep
 from tlkit.store import FeatureStore
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 FAILURES = 3  # of workers, after each of which training goes on from the last checkpoint
-LOOK_EVERY = 0.5  # seconds between looks at the checkpoint, for the progress bar
+LOOK_EVERY = 0.5  # seconds between looks at the checkpoint
+PATIENCE = 30.0  # seconds that Ray may take to end what has nothing left to do
 
 
 def fit(
@@ -64,14 +65,14 @@ def fit(
             threads=settings.cpus_per_worker,
             device="cuda" if settings.gpus_per_worker else "cpu",
         )
-        with _progress_bar(path, epochs, shown=progress):
-            _run(settings, job)
+        interrupted = _train(settings, job, path, progress=progress)
         done = take_over(net, path)
     net.eval()
     take_classes(net, store)
-    return History(
-        losses=done.losses, examples=done.examples, seconds=time.perf_counter() - start, stopped=done.stopped
-    )
+    if interrupted:
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - start
+    return History(losses=done.losses, examples=done.examples, seconds=seconds, stopped=done.stopped)
 
 
 def _check(net: Network, features: Any, listeners: Sequence[Any]) -> None:
@@ -98,33 +99,62 @@ def _in_training(net: Network) -> list[torch.nn.Module]:
     return list(twin.train().modules())
 
 
-def _run(settings: Ray, job: FitJob) -> None:
+def _train(settings: Ray, job: FitJob, path: Path, *, progress: bool) -> bool:
+    """Run the workers to their end, and return whether they were interrupted.
+
+    Ray's trainer works in a thread: in the main one it would take the Stop button for itself, for good. When the
+    checkpoint says that training has ended, the trainer has nothing left to do, and is not waited for without end.
+    """
     connected(settings)
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    failures: list[Exception] = []
+    thread = threading.Thread(target=_run, args=(settings, job, failures), daemon=True)
+    last_word = time.monotonic()
+    with tqdm(total=job.epochs, desc="fit", unit="epoch", disable=not progress, leave=False) as bar:
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(LOOK_EVERY)
+                done = read_progress(path)
+                bar.update(done.epoch - bar.n)
+                last_word = last_word if done.ended else time.monotonic()
+                if time.monotonic() - last_word > PATIENCE:
+                    break
+        except KeyboardInterrupt:
+            stop_file(path).touch()
+            thread.join(PATIENCE)
+            return True
+        finally:
+            stop_file(path).unlink(missing_ok=True)
+    if failures and not read_progress(path).ended:
+        reasons = getattr(failures[0], "worker_failures", None) or {0: failures[0]}
+        lines = str(next(iter(reasons.values()))).strip().splitlines() or ["no reason given"]
+        msg = (
+            f"Training on the cluster failed {FAILURES + 1} times, and the network is as it was. The last time a "
+            f"worker ended with: {lines[-1]}"
+        )
+        raise RuntimeError(msg) from failures[0]
+    return False
+
+
+def _run(settings: Ray, job: FitJob, failures: list[Exception]) -> None:
+    """Run Ray's trainer, and note what it raises."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     resources = {"CPU": settings.cpus_per_worker}
     if settings.gpus_per_worker:
         resources["GPU"] = settings.gpus_per_worker
-    with tempfile.TemporaryDirectory(prefix="tlkit-fit-") as notes, quiet("ray.train"):  # Ray's own notes of the run
-        trainer = TorchTrainer(
-            train_on_ray,
-            train_loop_config={"job": job},
-            scaling_config=ScalingConfig(
-                num_workers=settings.workers, use_gpu=bool(settings.gpus_per_worker), resources_per_worker=resources
-            ),
-            run_config=RunConfig(name="fit", storage_path=notes, failure_config=FailureConfig(max_failures=FAILURES)),
-        )
+    scaling = ScalingConfig(
+        num_workers=settings.workers, use_gpu=bool(settings.gpus_per_worker), resources_per_worker=resources
+    )
+    with tempfile.TemporaryDirectory(prefix="tlkit-fit-", ignore_cleanup_errors=True) as notes, quiet("ray.train"):
+        # what Ray itself notes of a run; checkpoints are ours
+        config = RunConfig(name="fit", storage_path=notes, failure_config=FailureConfig(max_failures=FAILURES))
+        trainer = TorchTrainer(train_on_ray, train_loop_config={"job": job}, scaling_config=scaling, run_config=config)
         try:
             trainer.fit()
-        except TrainingFailedError as error:
-            reasons = getattr(error, "worker_failures", None) or {0: error}
-            reason = next(iter(reasons.values()))
-            msg = (
-                f"Training on the cluster failed {FAILURES + 1} times; the network is as it was. The last time a "
-                f"worker ended with: {str(reason).strip().splitlines()[-1]}"
-            )
-            raise RuntimeError(msg) from error
+        except Exception as error:  # told of by the thread that waits
+            failures.append(error)
 
 
 @contextmanager
@@ -150,25 +180,3 @@ def _seeded(net: Network) -> Iterator[None]:
         yield
     finally:
         net.seed = before
-
-
-@contextmanager
-def _progress_bar(path: Path, epochs: int, *, shown: bool) -> Iterator[None]:
-    """Show the epochs of the checkpoint as they come."""
-    if not shown:
-        yield
-        return
-    ended = threading.Event()
-    with tqdm(total=epochs, desc="fit", unit="epoch", leave=False) as bar:
-
-        def look() -> None:
-            while not ended.wait(LOOK_EVERY):
-                bar.update(read_progress(path).epoch - bar.n)
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,15 @@ from torch import Tensor
 
 from tlkit.graph import Network
 from tlkit.optimizing import Optimizers
-from tlkit.scale.checkpoints import take_over, write_checkpoint
+from tlkit.scale.checkpoints import Progress, take_over, write_checkpoint
 from tlkit.scale.packing import made_network
 from tlkit.store import FeatureStore
 from tlkit.training import compute_loss, next_order
 
-__all__ = ["FitJob", "train", "train_on_ray"]
+__all__ = ["FitJob", "stop_file", "train", "train_on_ray"]
 
 READ_BYTES = 64 * 1000**2  # of features that a worker reads from its shards together
+LOOK_EVERY = 1.0  # seconds between looks for a wish to stop
 SEEDS_APART = 1_000_003  # between the workers' seeds of dropout
 
 AddUp = Callable[[Tensor], None]  # replaces a tensor by its sum over all workers
@@ -73,50 +75,91 @@ def train(job: FitJob, rank: int, world: int, add_up: AddUp) -> None:
     torch.set_num_threads(job.threads)
     net, path = made_network(job.structure, job.device), Path(job.checkpoint)
     progress = take_over(net, path)
-    rows = _OwnRows(job, rank, world)
+    rows, group = _OwnRows(job, rank, world), _Group(net, add_up, stop_file(path) if rank == 0 else None)
     if net.seed is not None:
         torch.manual_seed(net.seed + net.epochs_seen + SEEDS_APART * rank)
-    optimizers = Optimizers.of(net)
     net.train()
-    while progress.epoch < job.epochs and len(progress.losses) < job.total and not progress.stopped:
+    while not _is_over(job, progress):
         for x, labels, size in itertools.islice(rows.epoch(net), job.total - len(progress.losses)):
-            progress.losses.append(_step(net, optimizers, x, labels, size, add_up))
+            progress.losses.append(group.step(x, labels, size))
             progress.examples += size
-            if not math.isfinite(progress.losses[-1]):
-                progress.stopped = (
-                    f"the loss is {progress.losses[-1]}; try a smaller learning rate, and look for such values in the "
-                    "data"
-                )
+            progress.stopped = group.reason_to_stop(progress.losses[-1])
+            if progress.stopped:
                 break
         progress.epoch += 1
         progress.epochs_seen = net.epochs_seen
+        progress.ended = _is_over(job, progress)
         if rank == 0:
             write_checkpoint(net, progress, path)
 
 
-def _step(net: Network, optimizers: Optimizers, x: Any, labels: Tensor, size: int, add_up: AddUp) -> float:
-    """Take one step with the gradient of the whole batch, and return its loss.
+def _is_over(job: FitJob, progress: Progress) -> bool:
+    return bool(progress.stopped) or progress.epoch >= job.epochs or len(progress.losses) >= job.total
 
-    The mean over a batch is the sum of the workers' means, each times its share of the rows.
+
+def stop_file(checkpoint: Path) -> Path:
+    """Return the file whose presence asks the workers of a fit to stop after a batch."""
+    return checkpoint.with_name(f"{checkpoint.name}.stop.tmp")
+
+
+class _Group:
+    """A network's steps, taken together with the other workers.
+
+    Parameters
+    ----------
+    net : Network
+    add_up : callable
+        Replaces a tensor by its sum over all workers.
+    stop : Path, optional
+        The file that asks to stop; one worker looks for it, and the others hear of it.
     """
-    optimizers.zero_grad()
-    share = len(labels) / size
-    loss = compute_loss(net, x, labels) * share
-    if share:
-        loss.backward()
-    trained = [weight for weight in net.parameters() if weight.requires_grad]
-    # one message for all: the loss, whether each weight has a gradient, and the gradients
-    reached = torch.tensor([float(weight.grad is not None) for weight in trained])
-    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in trained]
-    parts = [loss.detach().reshape(1), reached.to(loss.device), *(gradient.reshape(-1) for gradient in gradients)]
-    message = torch.cat([part.to(loss.dtype) for part in parts])
-    add_up(message)
-    total, reached, *gradients = message.split([len(part) for part in parts])
-    if not torch.isfinite(total):
-        return float(total)
-    for weight, gradient, count in zip(trained, gradients, reached.tolist(), strict=True):
-        weight.grad = gradient.view_as(weight).to(weight.dtype) if count else None
-    return float(total + optimizers.step())
+
+    def __init__(self, net: Network, add_up: AddUp, stop: Path | None) -> None:
+        self.net, self.add_up, self.stop = net, add_up, stop
+        self.optimizers = Optimizers.of(net)
+        self.trained = [weight for weight in net.parameters() if weight.requires_grad]
+        self.stopping = False
+        self._looked = 0.0
+
+    def step(self, x: Any, labels: Tensor, size: int) -> float:
+        """Take one step with the gradient of the whole batch, and return its loss.
+
+        The mean over a batch is the sum of the workers' means, each times its share of the rows.
+        """
+        self.optimizers.zero_grad()
+        share = len(labels) / size
+        loss = compute_loss(self.net, x, labels) * share
+        if share:
+            loss.backward()
+        weights = self.trained
+        # one message for all: whether to stop, the loss, whether each weight has a gradient, and the gradients
+        few = [self._asked_to_stop(), 0.0, *(weight.grad is not None for weight in weights)]
+        head = torch.tensor(few, dtype=loss.dtype, device=loss.device)
+        head[1] = loss.detach()
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        message = torch.cat([head, *(gradient.reshape(-1).to(loss.dtype) for gradient in gradients)])
+        self.add_up(message)
+        head, *gradients = message.split([len(head), *(weight.numel() for weight in weights)])
+        stop, total, *reached = head.tolist()
+        self.stopping = stop > 0
+        if not math.isfinite(total):
+            return total
+        for weight, gradient, count in zip(weights, gradients, reached, strict=True):
+            weight.grad = gradient.view_as(weight).to(weight.dtype) if count else None
+        return total + float(self.optimizers.step())
+
+    def reason_to_stop(self, loss: float) -> str:
+        """Say why no step follows, in all workers alike; an empty text when one does."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}; try a smaller learning rate, and look for such values in the data"
+        return "interrupted" if self.stopping else ""
+
+    def _asked_to_stop(self) -> bool:
+        now = time.monotonic()
+        if self.stop is None or now < self._looked + LOOK_EVERY:
+            return False
+        self._looked = now
+        return self.stop.exists()
 
 
 class _OwnRows:
