@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tlkit.builder import TransferLearning
 from tlkit.graph import Network
+from tlkit.memory import give_back
 from tlkit.optimizing import Optimizers
 
 __all__ = ["cuts", "segments", "step_seconds"]
@@ -83,6 +84,9 @@ def step_seconds(parts: Iterable[Network], x: Tensor | Mapping[str, Tensor]) -> 
     for part in parts:
         trained = copy.deepcopy(part).unfreeze().train()
         seconds.append(min(_seconds(trained, x) for _ in range(REPETITIONS)))
+        trained.optimizers = None  # the two refer to each other, and would stay in memory for a while
+        del trained
+        give_back()
         with torch.no_grad():
             x = part(x)
     return seconds
