@@ -110,6 +110,15 @@ def test_broken_files_are_named_with_the_reason(tmp_path):
     assert first.startswith("1 file cannot be read and is left out: cats/note.jpg (no picture")
 
 
+def test_photos_of_kinds_that_are_not_read_are_counted(tmp_path):
+    root = folder(tmp_path / "photos", cats=10, dogs=10)
+    for name in ("cats/1.HEIC", "dogs/deeper/2.heic", "dogs/3.nef", "dogs/.4.heic", "dogs/notes.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"0")
+    first, *_ = advised(root)
+    assert first == "Photos of some kinds are left out: 2 of '.heic', 1 of '.nef'. Save them as JPEG."
+
+
 def test_advice_is_shown_as_a_list(tmp_path):
     found = advised(folder(tmp_path / "a <b>", cats=5, dogs=20))
     assert repr(found).count("\n- ") == len(found) - 1
