@@ -27,6 +27,8 @@ PAGE = (
     "08_featurize_and_fit",
     "09_notes",
     "10_utilities",
+    "11_your_own_photos",
+    "12_where_to_freeze",
 )
 NOT_COMPARED = ("nbval-ignore-output", "nbval-skip")
 SANITIZE = re.findall(
