@@ -32,7 +32,7 @@ def _no_browser() -> str:
     return "" if find_chromium() else "needs a browser: apt install chromium"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few flowers in a subfolder for each class, so that real notebooks run in seconds."""
     import tlkit as tl
@@ -46,7 +46,7 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flower that no notebook sees unless it is uploaded, in a folder named like its class."""
     from tlkit.drawing import draw_flower
@@ -57,7 +57,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photo
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def server(photos_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     """A server for copies of the notebooks, and for a small one that holds every widget."""
     folder = photos_folder.parent
@@ -68,9 +68,9 @@ def server(photos_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A context of a Chromium without a window; its pages share a cache."""
+    """A context of a Chromium without a window. It ends with the module: until then no other test can use asyncio."""
     from playing import sync_playwright
 
     chromium = find_chromium()
