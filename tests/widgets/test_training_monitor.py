@@ -121,6 +121,13 @@ def test_the_code_names_data_and_writes_what_is_short():
     assert monitor.code == "history = tl.fit(net, data, epochs=3, batch_size=8, shuffle=False)"
 
 
+def test_long_code_is_written_in_lines():
+    code = monitored(None, tl.Unfreeze(1), shuffle=False, max_iterations=5, test=blobs(9), test_every=2).code
+    assert code.splitlines()[0] == "history = tl.fit("
+    assert code.splitlines()[-2:] == ["    listeners=[*listeners, tl.EvaluateEvery(2, test)],", ")"]
+    assert max(map(len, code.splitlines())) < 80
+
+
 def test_nothing_is_printed_and_no_bar_is_drawn(capfd):
     run(monitored(test=blobs(9)))
     assert capfd.readouterr() == ("", "")

@@ -16,6 +16,7 @@ __all__ = ["TrainingCall"]
 
 NAMED = ("net", "data", "features")  # written first, by these names
 LEFT_OUT = ("listeners", "progress")  # written last, or never: the monitor shows progress itself
+LONGEST = 110  # letters in a line of code
 LITERALS = (int, float, str, bool, type(None))
 
 
@@ -93,7 +94,11 @@ class TrainingCall:
             options.append(f"listeners=[*listeners, {tests}]" if own else f"listeners=[{tests}]")
         elif own:
             options.append("listeners=listeners")
-        return f"history = {self.name}({', '.join([*named, *options])})"
+        line = f"history = {self.name}({', '.join([*named, *options])})"
+        if len(line) <= LONGEST:
+            return line
+        below = "".join(f"    {argument},\n" for argument in [*named, *options])
+        return f"history = {self.name}(\n{below})"
 
 
 def _name(function: Any) -> str:
