@@ -1,8 +1,9 @@
 """Photos on disk to features: the helper beside the textbook's loop, img2vec and the bare engine.
 
-    python benchmarks/featurizing.py IMAGES [--backbone NAME] [--baseline-photos N]
+    python benchmarks/featurizing.py [IMAGES] [--backbone NAME] [--baseline-photos N]
 
-IMAGES is a folder with one subfolder a class, or an archive. The helper writes its features to disk, the others keep
+IMAGES is a folder with one subfolder a class, an archive or "drawn"; when left out, photos if there are any
+(benchmarks/photos.py says), else 1,500 drawn flowers. The helper writes its features to disk, the others keep
 them in memory. img2vec takes part where it is installed (pip install img2vec_pytorch). The baselines run on the first
 N photos, because they take long; all figures are milliseconds a photo.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import photos as pictures
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -87,15 +89,16 @@ def milliseconds(run: Callable[[], object], photos: int) -> float:
 def main() -> None:
     """Measure and print a table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("images")
+    arguments.add_argument("images", nargs="?", default=pictures.found())
     arguments.add_argument("--backbone", default=tl.zoo.DEFAULT)
     arguments.add_argument("--random-weights", action="store_true")
     arguments.add_argument("--boundary", help="vertex; the penultimate one when left out")
+    arguments.add_argument("--photos", type=int, default=1500, help="at most, as many of each class")
     arguments.add_argument("--baseline-photos", type=int, default=320)
     options = arguments.parse_args()
 
     net = tl.zoo.load(options.backbone, weights=None if options.random_weights else "imagenet")
-    photos = tl.images.load(options.images, split=None, size=net.preprocessing, cache_megabytes=0)
+    photos = pictures.load(options.photos, net.preprocessing, options.images, cache_megabytes=0)
     paths = list(photos.paths[: options.baseline_photos])
     boundary = options.boundary or net.landmarks.penultimate
     helper = tl.TransferLearningHelper(net, boundary)
@@ -123,7 +126,8 @@ def main() -> None:
             store = partial(helper.featurize, photos, to=f"{folder}/{what}", progress=False)
             rows[what] = run = milliseconds(store, len(photos))
 
-    print(f"{options.backbone} up to '{boundary}', {len(photos):,} photos, {torch.get_num_threads()} threads")
+    print(f"{options.backbone} up to '{boundary}', {len(photos):,} {pictures.described(options.images)}")
+    print(f"{torch.get_num_threads()} threads")
     print(f"engine: {engine.name}")
     for name, value in rows.items():
         first = rows["helper, for the first time"]
