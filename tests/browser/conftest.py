@@ -15,6 +15,8 @@ from small_notebook import CELLS, write_notebook
 
 PICTURES_A_CLASS = 24
 FAILURES = ROOT / "build" / "browser"
+# It writes to docs/, so it is a test only where somebody asks for it.
+collect_ignore = [] if os.environ.get("TLKIT_SCREENSHOTS") == "1" else ["test_screenshots.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
