@@ -93,7 +93,7 @@ class TransferLearningHelper:
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int, optional
-            Images that run through the network together. When left out, as many as take little memory: 32 for most
+            Images that run through the network together. When left out, as many as take little memory: 16 for most
             networks on a CPU, 4 for VGG16, more on a GPU.
         views : int, optional
             For augmented images only, and needed there: how many fixed versions of each picture are featurized. The
