@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,7 +25,6 @@ from tlkit import store as stores
 from tlkit.store import StoreSpec
 
 EPOCHS = 5
-UNIT = 1e6 if sys.platform == "darwin" else 1e3  # of ru_maxrss, in MB
 
 
 def make(folder: Path, rows: int, width: int) -> None:
@@ -66,11 +63,6 @@ def epoch(store: tl.FeatureStore, batch_size: int) -> None:
         pass
 
 
-def peak() -> float:
-    """Return this process's largest memory so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
-
-
 def opened(folder: Path, *, in_memory: bool) -> tl.FeatureStore:
     """Open a store that believes that it fits in memory, or that it does not."""
     store, available = tl.FeatureStore(folder), stores.available_memory
@@ -85,10 +77,8 @@ def measure(folder: Path, batch_size: int) -> None:
     if forget(folder):
         print(f"opening, files not cached         {seconds(lambda: tl.FeatureStore(folder)):8.2f} s")
     print(f"opening, files cached             {seconds(lambda: tl.FeatureStore(folder)):8.2f} s")
-    before = peak()
     outside = opened(folder, in_memory=False)
     first = seconds(lambda: epoch(outside, batch_size))
-    added = peak() - before
     inside = opened(folder, in_memory=True)
     first_inside = seconds(lambda: epoch(inside, batch_size))
     print(f"first epoch, not in memory        {first:8.2f} s   every shard is compared with its checksum")
@@ -98,7 +88,6 @@ def measure(folder: Path, batch_size: int) -> None:
     print(f"a later epoch, not in memory      {slow:8.2f} s   median of {EPOCHS}")
     print(f"a later epoch, in memory          {fast:8.2f} s   median of {EPOCHS}")
     print(f"not in memory / in memory         {slow / fast:8.1f}")
-    print(f"peak memory added when not in memory {added:5.0f} MB   of {outside.nbytes / 1e6:.0f} MB of features")
 
 
 def main() -> None:
