@@ -714,3 +714,13 @@ def test_real_flower_photos_load_and_match_torchvision(photos):
     difference = np.abs(flowers.test.pixels().numpy().astype(int) - expected)
     assert difference.max() <= 2
     assert difference.mean() < 0.1
+
+
+def test_pictures_read_once_are_not_kept_and_those_that_are_kept_are_used(folder):
+    pictures = images.load(folder, split=None, size=32)
+    passing = pictures.passing()
+    first = torch.cat([x for x, _ in passing.batches(2)])
+    assert not pictures._pictures._is_kept.any()
+    assert torch.equal(first, pictures.pixels())
+    assert pictures._pictures._is_kept.all()
+    assert torch.equal(torch.cat([x for x, _ in passing.batches(2)]), first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import zlib
@@ -222,6 +223,13 @@ class Pictures:
         shape = (len(self.paths), *self.shape)
         self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= cache_megabytes * 2**20 else None
         self._is_kept = np.zeros(len(self.paths), bool)
+        self._keeps = self._kept is not None
+
+    def passing(self) -> Pictures:
+        """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
+        pictures = copy.copy(self)
+        pictures._keeps = False
+        return pictures
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -271,7 +279,7 @@ class Pictures:
             place[:] = decode(self.paths[row], self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
             raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
-        if self._kept is not None:
+        if self._keeps:
             self._kept[row] = place
             self._is_kept[row] = True
 

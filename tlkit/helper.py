@@ -152,6 +152,8 @@ class TransferLearningHelper:
         elif batch_size < 1:
             msg = f"batch_size must be at least 1, got {batch_size}."
             raise ValueError(msg)
+        if hasattr(data, "passing"):
+            data = data.passing()  # each picture is read once, so memory need not grow with their number
         run = Engine(engine, self.frozen_network, len(data), batch_size, dtype)
         return _Rows(run, data, batch_size, dtype)
 

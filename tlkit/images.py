@@ -189,6 +189,10 @@ class ImageSet:
         rows = self._numbers(indices)
         return ImageSet(self._pictures, self.labels[rows], self.classes, skipped=self.skipped, rows=self._rows[rows])
 
+    def passing(self) -> ImageSet:
+        """Return the same pictures to be read once: the decoded pixels are not kept in memory."""
+        return ImageSet(self._pictures.passing(), self.labels, self.classes, skipped=self.skipped, rows=self._rows)
+
     def augmented(self, transform: Callable[[Tensor], Tensor]) -> AugmentedImages:
         """Return the pictures changed at random each time they are read.
 

@@ -92,6 +92,10 @@ class _Watched:
     def __len__(self) -> int:
         return len(self._pictures)
 
+    def passing(self) -> _Watched:
+        self._pictures = self._pictures.passing()
+        return self
+
     def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         for x, labels in self._pictures.batches(batch_size, order):
             yield x, labels
