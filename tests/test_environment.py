@@ -243,7 +243,7 @@ def test_an_old_python_is_refused_in_words(tmp_path, checkout):
 def test_help_names_every_target(checkout):
     _, said, _ = make(checkout, "help")
     assert re.findall(r"^  make (\w+)", said, re.MULTILINE) == [
-        "help", "run", "test", "lab", "render", "full", "bench", "docs", "lock", "clean",
+        "help", "run", "test", "browser", "lab", "render", "full", "bench", "docs", "lock", "clean",
     ]  # fmt: skip
 
 
