@@ -12,11 +12,8 @@ from tlkit.engines import is_exact
 from tlkit.scale.cluster import require_ray, stop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tlkit.graph import Network
     from tlkit.helper import TransferLearningHelper
-    from tlkit.listeners import Listener
     from tlkit.store import FeatureStore
     from tlkit.training import History
 
@@ -101,32 +98,11 @@ class Ray:
 
         return featurize(self, helper, data, to, dtype=dtype, batch_size=batch_size, views=views, progress=progress)
 
-    def fit(
-        self,
-        net: Network,
-        features: Any,
-        *,
-        epochs: int = 1,
-        batch_size: int = 32,
-        shuffle: bool = True,
-        max_iterations: int | None = None,
-        listeners: Sequence[Listener] = (),
-        progress: bool = True,
-    ) -> History:
-        """Do the work of ``helper.fit_featurized(features, ..., engine=...)``, whose parameters these are."""
+    def fit(self, net: Network, features: Any, **options: Any) -> History:
+        """Do the work of ``helper.fit_featurized(features, ..., engine=...)``, whose parameters the options are."""
         from tlkit.scale.fitting import fit
 
-        return fit(
-            self,
-            net,
-            features,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            max_iterations=max_iterations,
-            listeners=listeners,
-            progress=progress,
-        )
+        return fit(self, net, features, **options)
 
     def stop(self) -> None:
         """End the cluster that was started for this process, or leave the one it was connected to."""
