@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY ?= passive
 export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser lab render full bench docs lock clean
+.PHONY: help run test lab render full bench docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,12 +31,11 @@ test: $(STAMP) ## lint, tests, and the notebooks' outputs compared with a new ru
 	@$(PY) -m ruff format --check .
 	@echo "== tests"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) --ignore tests/browser
+	@echo "== tests in a browser, where there is one"
+	@$(PY) -m pytest -q tests/browser
 	@echo "== notebooks: run again, outputs compared"
 	@$(PY) -m pytest -q $(WORKERS) -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
-
-browser: $(STAMP) ## the widgets in a real browser (needs chromium; about six minutes, in one process)
-	@TLKIT_TEST_BROWSER=1 $(PY) -m pytest -q tests/browser
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab notebooks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from hypothesis import settings  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = (os.environ.get("TLKIT_TEST_PHOTOS", ""), ROOT.parent / "shared" / "data" / "flower_photos.tgz")
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that: tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("tlkit", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tlkit")

@@ -201,8 +201,9 @@ def test_make_test_lints_tests_and_compares_the_notebooks(checkout):
     _, _, calls = make(checkout, "test")
     assert calls[1:3] == ["-m ruff check .", "-m ruff format --check ."]
     assert calls[3].startswith("-m pytest -q -n ")
-    assert "--nbval " in calls[4]
-    assert calls[4].endswith("tests/nbval_sanitize.cfg notebooks")
+    assert calls[4] == "-m pytest -q tests/browser"
+    assert "--nbval " in calls[5]
+    assert calls[5].endswith("tests/nbval_sanitize.cfg notebooks")
 
 
 @needs_make
@@ -243,7 +244,7 @@ def test_an_old_python_is_refused_in_words(tmp_path, checkout):
 def test_help_names_every_target(checkout):
     _, said, _ = make(checkout, "help")
     assert re.findall(r"^  make (\w+)", said, re.MULTILINE) == [
-        "help", "run", "test", "browser", "lab", "render", "full", "bench", "docs", "lock", "clean",
+        "help", "run", "test", "lab", "render", "full", "bench", "docs", "lock", "clean",
     ]  # fmt: skip
 
 

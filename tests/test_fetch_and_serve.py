@@ -268,8 +268,9 @@ class Teacher:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(timeout=60)
         self.said += self.process.stdout.read()
-        return self.process.wait()
+        return status
 
 
 @pytest.fixture
