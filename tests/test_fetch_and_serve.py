@@ -149,7 +149,7 @@ def test_without_names_it_says_what_there_is_and_asks_nobody(internet, capsys):
     assert re.fullmatch(r"photos +700 kB +photos of five kinds of flowers +yes, verified", row(said, "photos"))
     assert re.fullmatch(r"vgg16 +1\.5 MB +ImageNet weights of vgg16 +no", row(said, "vgg16"))
     assert re.fullmatch(r"resnet18 +about 310 kB +ImageNet weights of resnet18 +yes, verified", row(said, "resnet18"))
-    assert "The notebooks' defaults, 'drawn' and 'efficientnet_lite0', need no download." in said
+    assert "The notebooks' defaults, 'drawn', 'efficientnet_lite0' and 'efficientnet_lite1', need no download." in said
     assert f"All is kept in {home()}, where " in said
     assert internet.requests == []
 
@@ -165,7 +165,7 @@ def test_the_list_is_given_without_loading_torch(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["drawn", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", catalog.WITHOUT_DOWNLOAD)
 def test_what_needs_no_download_is_no_mistake(internet, capsys, name):
     code, said, complaint = run(capsys, "fetch", name)
     assert (code, complaint) == (0, "")

