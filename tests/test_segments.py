@@ -46,6 +46,15 @@ def test_timing_trains_copies(vgg16):
     assert not net.training
 
 
+def test_a_step_on_large_images_takes_fewer_rows(vgg16, monkeypatch):
+    taken = []
+    monkeypatch.setattr("tlkit.segments._seconds", lambda net, x: taken.append(len(x)) or 6.0)
+    monkeypatch.setattr("tlkit.segments.ROOM", 3 * 4 * 3 * 32 * 32)  # three pictures as numbers
+    seconds = step_seconds(segments(vgg16, ["flatten"]), torch.randn(8, 3, 32, 32))
+    assert taken == [3, 3, 3, 8, 8, 8]
+    assert seconds == [2.0, 0.75]
+
+
 def test_a_part_without_weights_that_reads_bytes_is_timed():
     body = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 2))
     net = tl.Network.from_module(body, [torch.zeros(1, 3, 4, 4)])

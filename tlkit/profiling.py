@@ -27,7 +27,7 @@ from tlkit.summary import weights_by_vertex
 __all__ = ["CutProfile", "FreezeProfile", "averaged", "freeze_profile"]
 
 FLOAT32 = 4  # bytes
-STEP_ROWS = 12  # images of the step that is timed: training keeps the answers of all layers in memory
+STEP_ROWS = 12  # images of a step that is timed, at most: training keeps the answers of all layers in memory
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     accuracies = [_accuracy(name, train, test) for name in points]
     rows = range(min(STEP_ROWS, len(images.train)))
     (x, _), *_ = images.train.batches(len(rows), torch.tensor(rows))
-    steps = [seconds / len(rows) * len(images.train) for seconds in step_seconds(parts, x.to(_device(net)))]
+    steps = [seconds * len(images.train) for seconds in step_seconds(parts, x.to(_device(net)))]
     return FreezeProfile(tuple(_rows(net, points, steps, accuracies, len(train) + len(test))), train, test)
 
 

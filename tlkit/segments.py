@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from tlkit.optimizing import Optimizers
 __all__ = ["cuts", "segments", "step_seconds"]
 
 REPETITIONS = 3  # of each step; the first one also warms up
+ROOM = 5_000_000  # bytes that a timed step reads or answers; it keeps many times as much for its way back
 
 
 def cuts(net: Network) -> list[str]:
@@ -66,30 +68,44 @@ def step_seconds(parts: Iterable[Network], x: Tensor | Mapping[str, Tensor]) -> 
     """Measure a step of training in each segment of a chain: its run forwards and backwards, and its update.
 
     What a step takes behind a cut point is the sum over the segments behind it. Copies are trained, with the updater
-    of each vertex; only one of them is in memory at a time.
+    of each vertex; only one of them is in memory at a time. Where images are still large, a step takes fewer of them.
 
     Parameters
     ----------
     parts : iterable of Network
         What `segments` returned.
     x : Tensor of shape (n, ...) or mapping of str to Tensor
-        A batch that the first segment reads.
+        A batch that the first segment reads: the rows of the largest step.
 
     Returns
     -------
     list of float
-        Seconds of the quickest of three steps.
+        Seconds a row, of the quickest of three steps.
     """
     seconds = []
     for part in parts:
         trained = copy.deepcopy(part).unfreeze().train()
-        seconds.append(min(_seconds(trained, x) for _ in range(REPETITIONS)))
+        few, count = _first_rows(x, _rows_at_once(part))
+        seconds.append(min(_seconds(trained, few) for _ in range(REPETITIONS)) / count)
         trained.optimizers = None  # the two refer to each other, and would stay in memory for a while
         del trained
         give_back()
         with torch.no_grad():
             x = part(x)
     return seconds
+
+
+def _rows_at_once(part: Network) -> int:
+    answers = part.output_shapes()
+    largest = max(prod(shape) for shape in (*part.input_shapes.values(), *(answers[name] for name in part.outputs)))
+    return max(1, ROOM // (4 * largest))
+
+
+def _first_rows(x: Tensor | Mapping[str, Tensor], count: int) -> tuple[Tensor | dict[str, Tensor], int]:
+    if isinstance(x, Mapping):
+        few = {name: value[:count] for name, value in x.items()}
+        return few, len(next(iter(few.values())))
+    return x[:count], len(x[:count])
 
 
 def _seconds(net: Network, x: Tensor | Mapping[str, Tensor]) -> float:
