@@ -302,20 +302,22 @@ class Network(nn.Module):
     def _run(self, values: dict[str, Tensor], *, fused: bool = False) -> dict[str, Tensor]:
         """Run the vertices in order, dropping each activation after its last reader."""
         last_use = self._last_use()
-        raw = {}
+        raw: dict[str, Tensor] = {}
+        read = {other for inputs in self._inputs.values() for other in inputs}
         for name, module in self._modules.items():
             arguments = [values[other] for other in self._inputs[name]]
             stop_gradient = name in self._frozen and not self._frozen[name]
             with torch.no_grad() if stop_gradient else contextlib.nullcontext():
                 if fused and name in self.outputs and getattr(module, "activation", None) is not None:
                     raw[name] = self._call(name, module.preactivation, arguments)
-                    values[name] = module.activation(raw[name])
+                    if name in read:
+                        values[name] = module.activation(raw[name])
                 else:
                     values[name] = self._call(name, module, arguments)
             for other in self._inputs[name]:
                 if last_use[other] == name:
                     values.pop(other, None)
-        return {name: raw.get(name, values[name]) for name in self.outputs}
+        return {name: raw[name] if name in raw else values[name] for name in self.outputs}
 
     def _call(self, name: str, function: Any, arguments: list[Tensor], how: Any = None) -> Tensor:
         try:

@@ -41,8 +41,8 @@ def loss_of(name: str, activation: nn.Module | None, raw: Tensor, labels: Tensor
     labels : Tensor
         Class numbers of shape (n, ...), or one number for each value of `raw`.
     """
-    values, present = _LOSSES[name](activation, raw, labels)
-    return values.masked_fill(~present, 0.0).sum() / present.sum().clamp(min=1)
+    total, present = _LOSSES[name](activation, raw, labels)
+    return total / present.sum().clamp(min=1)
 
 
 def known(labels: Tensor) -> Tensor:
@@ -95,27 +95,27 @@ def _negative_log_likelihood(activation: nn.Module | None, raw: Tensor, labels: 
     present = known(labels)
     if labels.is_floating_point():  # a probability for each class
         present = present.all(1)
-        return -(labels.nan_to_num(0.0) * logarithms).sum(1), present
-    return F.nll_loss(logarithms, labels, ignore_index=MISSING, reduction="none"), present
+        return _total(-(labels.nan_to_num(0.0) * logarithms).sum(1), present), present
+    return F.nll_loss(logarithms, labels, ignore_index=MISSING, reduction="sum"), present
 
 
 def _binary_cross_entropy(activation: nn.Module | None, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     targets, present = _targets(raw, labels)
     if isinstance(activation, nn.Sigmoid):
-        return F.binary_cross_entropy_with_logits(raw, targets, reduction="none"), present
+        return _total(F.binary_cross_entropy_with_logits(raw, targets, reduction="none"), present), present
     answers = _answers(activation, raw).clamp(SMALLEST, 1 - SMALLEST)
-    return F.binary_cross_entropy(answers, targets, reduction="none"), present
+    return _total(F.binary_cross_entropy(answers, targets, reduction="none"), present), present
 
 
 def _mean_squared_error(activation: nn.Module | None, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     targets, present = _targets(raw, labels)
-    return F.mse_loss(_answers(activation, raw), targets, reduction="none"), present
+    return _total(F.mse_loss(_answers(activation, raw), targets, reduction="none"), present), present
 
 
 def _hinge(activation: nn.Module | None, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     targets, present = _targets(raw, labels)
     signs = 2 * targets - 1
-    return F.relu(1 - signs * _answers(activation, raw)), present
+    return _total(F.relu(1 - signs * _answers(activation, raw)), present), present
 
 
 _Loss = Callable[[nn.Module | None, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -125,6 +125,10 @@ _LOSSES: dict[str, _Loss] = {
     "mean_squared_error": _mean_squared_error,
     "hinge": _hinge,
 }
+
+
+def _total(values: Tensor, present: Tensor) -> Tensor:
+    return values.masked_fill(~present, 0.0).sum()
 
 
 def _answers(activation: nn.Module | None, raw: Tensor) -> Tensor:
