@@ -18,7 +18,7 @@ from tlkit.optimizing import Optimizers
 __all__ = ["cuts", "segments", "step_seconds"]
 
 REPETITIONS = 3  # of each step; the first one also warms up
-ROOM = 5_000_000  # bytes that a timed step reads or answers; it keeps many times as much for its way back
+ROOM = 3_000_000  # bytes that a timed step reads or answers; it keeps many times as much for its way back
 
 
 def cuts(net: Network) -> list[str]:
