@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from tlkit.checks import NotYet, as_number, exercise
+from tlkit.checks import NotYet, as_number, exercise, kind_of
 from tlkit.graph import Network
 
 __all__: list[str] = []
@@ -39,3 +40,26 @@ def before_the_last_stage(answer: Any) -> str:
     else:
         missing = f"resnet18 has no vertex '{answer}' before layer4. list(net.vertices) has all names."
     raise NotYet(missing)
+
+
+@exercise("03.3", "a function that takes any network and returns the bytes of an image at its bottleneck.")
+def bytes_at_the_bottleneck(answer: Any, net: Network, blocks: Network) -> str:
+    if not callable(answer) or isinstance(answer, Network):
+        missing = f"the answer is a function that takes a network, and this is {kind_of(answer)}."
+        raise NotYet(missing)
+    sizes = []
+    for network in (net, blocks):
+        place = network.landmarks.bottleneck
+        shape = network.output_shapes()[place]
+        found, numbers = as_number(answer(network)), math.prod(shape)
+        if found == numbers:
+            missing = f"{found:,} are the numbers at '{place}'. Each of them takes four bytes."
+        elif sizes and found == sizes[0]:
+            missing = f"it returns {found:,} for each network. Ask the network that it is given."
+        elif found != 4 * numbers:
+            missing = f"it returns {found:,} for the network whose bottleneck '{place}' answers with {shape}."
+        else:
+            sizes.append(found)
+            continue
+        raise NotYet(missing)
+    return f"{sizes[0]:,} bytes for the first network and {sizes[1]:,} for the second."
