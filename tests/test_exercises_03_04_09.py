@@ -32,6 +32,26 @@ def test_the_boundary_before_the_last_stage() -> None:
         assert hint in tl.check("03.2", wrong).sentence
 
 
+def test_the_bytes_at_the_bottleneck_of_any_network(imagenet: tl.Network) -> None:
+    with torch.device("meta"):
+        blocks = tl.zoo.load("resnet18", weights=None)
+
+    def numbers(network: tl.Network) -> int:
+        return torch.Size(network.output_shapes()[network.landmarks.bottleneck]).numel()
+
+    assert "62,720 bytes" in tl.check("03.3", lambda network: 4 * numbers(network), imagenet, blocks).sentence
+    for hint, answer in {
+        "Each of them takes four bytes": numbers,
+        "for each network": lambda network: 4 * numbers(imagenet),
+        "it returns 5 for": lambda network: 5,
+        "a whole number": lambda network: "many",
+        "the answer is a function": 62_720,
+    }.items():
+        result = tl.check("03.3", answer, imagenet, blocks)
+        assert not result
+        assert hint in result.sentence
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
@@ -57,6 +77,34 @@ def test_a_new_layers_own_setting_wins() -> None:
     assert tl.check("04.2", (type(module.activation).__name__.lower(), module.dropout.p))
     assert "own setting wins" in tl.check("04.2", ("tanh", 0.5)).sentence
     assert "the configuration decides" in tl.check("04.2", ("relu", 0)).sentence
+
+
+@pytest.fixture(scope="module")
+def train_and_test() -> list[tl.Features]:
+    """Five heaps of rows that overlap a little."""
+    generator = torch.Generator().manual_seed(1)
+    classes = ("a", "b", "c", "d", "e")
+    centers = torch.randn(5, 64, generator=generator)
+    sets = []
+    for count in (300, 100):
+        labels = torch.arange(count) % 5
+        rows = 0.5 * centers[labels] + torch.randn(count, 64, generator=generator)
+        sets.append(tl.Features({"flatten": rows}, labels, classes))
+    return sets
+
+
+def test_plain_descent_with_long_enough_steps(train_and_test: list[tl.Features]) -> None:
+    right = tl.FineTuneConfiguration(updater=tl.Sgd(lr=0.3), seed=1)
+    assert "longer steps make up" in tl.check("04.3", right, *train_and_test).sentence
+    for hint, updater in {
+        "steps are too short": tl.Sgd(lr=1e-4),
+        "steps are too long": tl.Sgd(lr=300),
+        "Plain gradient descent is asked for": tl.Nesterovs(lr=0.01, momentum=0.9),
+    }.items():
+        result = tl.check("04.3", tl.FineTuneConfiguration(updater=updater, seed=1), *train_and_test)
+        assert not result
+        assert hint in result.sentence
+    assert "and this is a Sgd" in tl.check("04.3", tl.Sgd(lr=0.3), *train_and_test).sentence
 
 
 def test_which_layers_are_drawn_anew() -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from tlkit.builder import TransferLearning
 from tlkit.checks import NotYet, exercise, kind_of
 from tlkit.errors import quoted
+from tlkit.evaluation import Evaluation, evaluate
+from tlkit.graph import Network
+from tlkit.layers import Output
+from tlkit.training import fit
 
 __all__: list[str] = []
 
@@ -44,3 +50,33 @@ def own_setting_wins(answer: Any) -> str:
     else:
         return "the layer's own relu wins, and the dropout it left open comes from the configuration."
     raise NotYet(missing)
+
+
+@exercise("04.3", "a configuration with tl.Sgd: in one epoch 85% of the test images right, a test loss below 0.6.")
+def plain_descent(answer: Any, train: Any, test: Any) -> str:
+    if not hasattr(answer, "given"):
+        missing = f"the answer is a tl.FineTuneConfiguration(...), and this is {kind_of(answer)}."
+        raise NotYet(missing)
+    updater = answer.given().get("updater")
+    if type(updater).__name__ != "Sgd":
+        missing = f"the updater is {updater}. Plain gradient descent is asked for: updater=tl.Sgd(lr=...)."
+        raise NotYet(missing)
+    tested, losses = _after_one_epoch(answer, train, test)
+    accuracy, loss = tested.accuracy, tested.losses.mean().item()
+    said = f"{accuracy:.0%} of the test images are right, and the test loss is {loss:.2f}"
+    if accuracy >= 0.85 and loss < 0.6:
+        return f"{said}: longer steps make up for the missing momentum."
+    if max(losses) > 2 * math.log(len(train.classes)):
+        missing = f"{said}. A batch had a loss of {max(losses):.1f}, worse than guessing: the steps are too long."
+    else:
+        missing = f"{said}. In one epoch the loss has not fallen far enough: the steps are too short."
+    raise NotYet(missing)
+
+
+def _after_one_epoch(configuration: Any, train: Any, test: Any) -> tuple[Evaluation, list[float]]:
+    (name,) = train.shapes
+    features = Network({}, inputs={name: train.shapes[name]}, outputs=[name])
+    edit = TransferLearning(features).fine_tune_configuration(configuration)
+    head = edit.add_layer("head", Output(len(train.classes)), name).set_outputs("head").build()
+    history = fit(head, train, epochs=1, batch_size=15, progress=False)
+    return evaluate(head, test), history.losses
