@@ -39,7 +39,7 @@ def photos() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reasons = {"network": _no_network, "gpu": _no_gpu, "photos": _no_photos, "ray": _no_ray}
+    reasons = {"network": _no_network, "gpu": _no_gpu, "photos": _no_photos, "ray": _no_ray, "s3": _no_s3}
     for marker, lacking in reasons.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         reason = lacking() if marked else ""
@@ -61,6 +61,13 @@ def _no_ray() -> str:
     import importlib.util
 
     return "" if importlib.util.find_spec("ray") else "needs Ray: pip install 'tlkit[ray]'"
+
+
+def _no_s3() -> str:
+    import importlib.util
+
+    lacking = [name for name in ("s3fs", "moto", "flask_cors") if importlib.util.find_spec(name) is None]
+    return f"needs a server that speaks S3: pip install 'tlkit[cloud]' 'moto[server]' ({lacking[0]})" if lacking else ""
 
 
 def _no_photos() -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
 from tlkit.preprocessing import Preprocessing
+from tlkit.storage import RemotePath, opened
 
 __all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "why_broken"]
 
@@ -276,7 +277,7 @@ class Pictures:
             place[:] = self._kept[row]
             return
         try:
-            place[:] = decode(self.paths[row], self.geometry)
+            place[:] = decode(opened(self.paths[row]), self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
             raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
         if self._keeps:
@@ -316,7 +317,7 @@ def why_broken(path: Path | IO[bytes], error: Exception) -> str:
 
 
 def _start(path: Path | IO[bytes]) -> bytes:
-    if not isinstance(path, Path):
+    if not isinstance(path, (Path, RemotePath)):
         path.seek(0)
         return path.read(64)
     with path.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tlkit.graph import Network
 from tlkit.layout import StoreSpec
 from tlkit.listeners import Listener
 from tlkit.solving import solve
+from tlkit.storage import RemotePath, at_once
 from tlkit.store import FeatureStore
 from tlkit.training import History, as_data, fit
 
@@ -82,9 +84,9 @@ class TransferLearningHelper:
         data : ImageSet, (x, y) or Tensor of shape (n, ...)
             A data set with labels gives features with labels, those of a tuple with numbered classes; a tensor gives
             the boundary tensor (a mapping by name when there are several) and runs as one batch.
-        to : path, optional
-            Folder of a feature store. What is there already and still right is not computed again; the store's
-            `reasons` say why something was.
+        to : path or str, optional
+            Folder of a feature store, or an address such as ``s3://bucket/features``. What is there already and still
+            right is not computed again; the store's `reasons` say why something was.
         engine : {"auto", "torch", "onnxruntime"} or tl.scale.Ray
             What runs the frozen part: here, or on a cluster's processes. "torch" runs it as it is, so that training
             on features is training the whole network to the last digit. "auto" does so below 512 rows; for more it
@@ -319,14 +321,15 @@ def _described(vertex: Any) -> dict[str, Any]:
 def _fingerprints(data: Any) -> list[dict[str, Any]]:
     """Tell each row from others: pictures by the bytes of their files, tensors by their values."""
     if hasattr(data, "paths"):
-        return [_fingerprint(path) for path in data.paths]
+        with ThreadPoolExecutor(at_once(data.root)) as pool:
+            return list(pool.map(_fingerprint, data.paths))
     return [
         {"sha256": hashlib.sha256(b"".join(digest_of_tensor(value[0]).encode() for value in _values(x))).hexdigest()}
         for x, _ in data.batches(1)
     ]
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+def _fingerprint(path: Path | RemotePath) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError:  # reading its pixels says why, and lists all pictures like it

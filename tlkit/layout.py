@@ -17,6 +17,7 @@ from tlkit.differences import boundary_differences, image_differences, key_diffe
 from tlkit.errors import near_misses, quoted
 from tlkit.features import checked_labels
 from tlkit.shards import Fault, Shard, StoreError, digest, read_record
+from tlkit.storage import RemotePath
 
 __all__ = ["Layout", "StoreSpec", "reasons_to_compute"]
 
@@ -171,7 +172,7 @@ class Layout:
         }
 
     @classmethod
-    def find(cls, folder: Path) -> Layout | None:
+    def find(cls, folder: Path | RemotePath) -> Layout | None:
         """Read `spec.json` if there is one that can be used; refuse a folder that is something else."""
         try:
             return cls.read(folder)
@@ -186,7 +187,7 @@ class Layout:
             raise StoreError(msg) from error
 
     @classmethod
-    def read(cls, folder: Path) -> Layout:
+    def read(cls, folder: Path | RemotePath) -> Layout:
         """Read `spec.json`."""
         file = folder / "spec.json"
         try:
@@ -230,7 +231,9 @@ class _DamagedError(StoreError):
     pass
 
 
-def reasons_to_compute(folder: Path, before: Layout | None, spec: StoreSpec, faults: Sequence[Fault]) -> Iterator[str]:
+def reasons_to_compute(
+    folder: Path | RemotePath, before: Layout | None, spec: StoreSpec, faults: Sequence[Fault]
+) -> Iterator[str]:
     """Say why shards of an existing store must be computed, in words."""
     by_kind = {kind: [f for f in faults if f.kind == kind] for kind in ("missing", "outdated", "damaged")}
     known = _differences(folder, before, spec) if before and before != spec.layout and faults else []
@@ -248,7 +251,7 @@ def _shards(faults: Sequence[Fault]) -> str:
     return f"shard {numbers} was" if len(faults) == 1 else f"shards {numbers} were"
 
 
-def _differences(folder: Path, before: Layout, spec: StoreSpec) -> list[str]:
+def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> list[str]:
     after = spec.layout
     boundaries = boundary_differences(before.shapes, after.shapes)
     found = [*boundaries, *key_differences(before.key, after.key)]

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tlkit.memory import readable_size
+from tlkit.storage import RemotePath, on_disk
 
 __all__ = [
     "Fault",
@@ -73,11 +74,11 @@ class Shard:
         """Row numbers of the shard."""
         return range(self.start, self.stop)
 
-    def data(self, folder: Path) -> Path:
+    def data(self, folder: Path | RemotePath) -> Path | RemotePath:
         """Return the file that holds the tensors."""
         return folder / "shards" / f"{self.number:05d}.safetensors"
 
-    def record(self, folder: Path) -> Path:
+    def record(self, folder: Path | RemotePath) -> Path | RemotePath:
         """Return the file that vouches for the tensors; a shard without it does not exist."""
         return folder / "shards" / f"{self.number:05d}.json"
 
@@ -97,8 +98,20 @@ def digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def publish(file: Path, data: bytes) -> None:
+def publish(file: Path | RemotePath, data: bytes) -> None:
     """Write a file so that its name holds either the old bytes or all the new ones, even after a power cut."""
+    try:
+        if isinstance(file, RemotePath):
+            file.write_bytes(data)
+        else:
+            _replace(file, data)
+    except OSError as error:
+        name = file if isinstance(file, RemotePath) else file.name
+        error.unwritten = f"'{name}', takes {readable_size(len(data))}"
+        raise
+
+
+def _replace(file: Path, data: bytes) -> None:
     host = socket.gethostname().replace(os.sep, "_")[:40]
     temporary = file.with_name(f".{host}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
@@ -107,11 +120,9 @@ def publish(file: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            error.unwritten = f"'{file.name}', takes {readable_size(len(data))}"
         raise
     if os.name == "posix":  # Windows cannot open a folder
         descriptor = os.open(file.parent, os.O_RDONLY)
@@ -122,7 +133,7 @@ def publish(file: Path, data: bytes) -> None:
             os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path | RemotePath) -> None:
     """Remove what writers that died more than a day ago have left in a folder."""
     for file in folder.glob(".*.tmp"):
         with suppress(OSError):  # a read-only folder stays as it is
@@ -131,7 +142,7 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def explain_failed_writes(folder: Path) -> Iterator[None]:
+def explain_failed_writes(folder: Path | RemotePath) -> Iterator[None]:
     """Say in a sentence why nothing could be written, under the same type of error."""
     try:
         yield
@@ -156,7 +167,7 @@ def explain_failed_writes(folder: Path) -> Iterator[None]:
 
 
 def write_shard(
-    folder: Path,
+    folder: Path | RemotePath,
     shard: Shard,
     tensors: Mapping[str, Tensor],
     *,
@@ -185,7 +196,7 @@ def write_shard(
     publish(shard.record(folder), _sealed(json.dumps(record, indent=1).encode()))
 
 
-def read_record(folder: Path, shard: Shard) -> dict[str, Any] | None:
+def read_record(folder: Path | RemotePath, shard: Shard) -> dict[str, Any] | None:
     """Return a shard's record, or None where there is no readable one."""
     try:
         content = shard.record(folder).read_bytes()
@@ -208,7 +219,7 @@ def _is_whole(content: bytes) -> bool:
     return _sealed(body + b"\n}") == content
 
 
-def check_shard(folder: Path, shard: Shard, *, content: bool = True) -> Fault | None:
+def check_shard(folder: Path | RemotePath, shard: Shard, *, content: bool = True) -> Fault | None:
     """Compare a shard with its record by size and, unless told not to, by crc32; return what is wrong, or None."""
     record, data = read_record(folder, shard), shard.data(folder)
     if record is None:
@@ -222,15 +233,15 @@ def check_shard(folder: Path, shard: Shard, *, content: bool = True) -> Fault | 
     size = data.stat().st_size
     if size != record["bytes"]:
         return Fault(shard.number, "damaged", f"{data.name} has {size:,} bytes instead of {record['bytes']:,}")
-    if content and _crc32(data) != record["crc32"]:
+    if content and record["crc32"] not in (_crc32(on_disk(data, again=again)) for again in (False, True)):
         return Fault(shard.number, "damaged", f"the bytes of {data.name} have changed: their crc32 is another")
     return None
 
 
-def read_shard(folder: Path, shard: Shard) -> dict[str, Tensor]:
+def read_shard(folder: Path | RemotePath, shard: Shard) -> dict[str, Tensor]:
     """Map a shard's tensors into memory, without reading them yet."""
     try:
-        with safe_open(shard.data(folder), "pt") as file:
+        with safe_open(on_disk(shard.data(folder)), "pt") as file:
             if (file.metadata() or {}).get("inputs") == shard.inputs:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except (OSError, SafetensorError) as error:
@@ -239,10 +250,10 @@ def read_shard(folder: Path, shard: Shard) -> dict[str, Tensor]:
     raise StoreError(replaced(folder, shard))
 
 
-def read_into(folder: Path, shard: Shard, arrays: Mapping[str, np.ndarray]) -> None:
+def read_into(folder: Path | RemotePath, shard: Shard, arrays: Mapping[str, np.ndarray]) -> None:
     """Read a shard's tensors into arrays that take them whole: faster than mapping what is read once and copied."""
     try:
-        with shard.data(folder).open("rb", buffering=0) as file:
+        with on_disk(shard.data(folder)).open("rb", buffering=0) as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, LARGEST_HEADER)))
             if header["__metadata__"]["inputs"] != shard.inputs:
@@ -268,7 +279,7 @@ def _read_all(file: IO[bytes], into: memoryview, size: int) -> None:
         raise ValueError(msg)
 
 
-def replaced(folder: Path, shard: Shard) -> str:
+def replaced(folder: Path | RemotePath, shard: Shard) -> str:
     """Say that a shard is not the one that was there when the store was opened."""
     return (
         f"Shard {shard.number} of the feature store in '{folder}' was replaced after the store was opened. "
@@ -276,7 +287,9 @@ def replaced(folder: Path, shard: Shard) -> str:
     )
 
 
-def verify_shard(folder: Path, shard: Shard, shapes: Mapping[str, tuple[int, ...]], *, key_digest: str) -> list[str]:
+def verify_shard(
+    folder: Path | RemotePath, shard: Shard, shapes: Mapping[str, tuple[int, ...]], *, key_digest: str
+) -> list[str]:
     """Read every byte of a shard and of its record, and return what is wrong, as sentences."""
     name = f"Shard {shard.number}"
     fault, record = check_shard(folder, shard), read_record(folder, shard)

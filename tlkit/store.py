@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +38,7 @@ from tlkit.shards import (
     verify_shard,
     write_shard,
 )
+from tlkit.storage import RemotePath, at_once, free_space, place
 
 __all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "prepare"]
 
@@ -48,20 +48,21 @@ CHECKED_AT_ONCE = 128 * 1000**2  # bytes of features that are read in a moment, 
 
 
 class FeatureStore(FeatureRows):
-    """A complete feature store on disk.
+    """A complete feature store on disk, or on object storage.
 
     No shard is used that was not compared with the checksum in its record. Opening compares all shards of a small
     store, up to 128 MB; of a larger one it reads the records and compares each shard when it is first read. Stores
-    that fit in half of the available memory are kept there; batches of larger ones are gathered from the files.
+    that fit in half of the available memory are kept there; batches of larger ones are gathered from the files, those
+    of object storage from copies on this machine's disk.
 
     Parameters
     ----------
-    path : path
-        Folder of the store.
+    path : path or str
+        Folder of the store, or an address such as ``s3://bucket/features``.
 
     Attributes
     ----------
-    path : pathlib.Path
+    path : pathlib.Path or tlkit.storage.RemotePath
         The folder.
     key : dict
         What the features were made with.
@@ -79,7 +80,7 @@ class FeatureStore(FeatureRows):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        folder = Path(path).expanduser()
+        folder = place(path)
         layout = Layout.read(folder)
         self._attach(folder, layout)
         small = self.nbytes <= CHECKED_AT_ONCE
@@ -103,8 +104,8 @@ class FeatureStore(FeatureRows):
 
         Parameters
         ----------
-        path : path
-            Folder of the store; made when there is none.
+        path : path or str
+            Folder of the store, made when there is none; or an address such as ``s3://bucket/features``.
         spec : StoreSpec
             What the store shall hold.
         compute : callable
@@ -131,7 +132,7 @@ class FeatureStore(FeatureRows):
         ...     len(store), store.computed
         (100, 1)
         """
-        folder, layout = Path(path).expanduser(), spec.layout
+        folder, layout = place(path), spec.layout
         work = prepare(folder, spec)
         pending, computed = work.shards, 0
         rows_to_do = sum(len(layout.shards[number].rows) for number in pending)
@@ -154,7 +155,7 @@ class FeatureStore(FeatureRows):
         store.computed, store.reasons = computed, work.reasons
         return store
 
-    def _attach(self, folder: Path, layout: Layout) -> None:
+    def _attach(self, folder: Path | RemotePath, layout: Layout) -> None:
         self.path, self._layout = folder, layout
         self.key, self.shapes, self.classes = layout.key, layout.shapes, layout.classes
         self.dtype = getattr(torch, layout.dtype)
@@ -167,7 +168,8 @@ class FeatureStore(FeatureRows):
     @cached_property
     def labels(self) -> Tensor:
         """Position of each row's class in `classes`; LongTensor of shape (rows,)."""
-        return torch.tensor([label for shard in self._layout.shards for label in self._labels_of(shard)])
+        with ThreadPoolExecutor(at_once(self.path)) as pool:
+            return torch.tensor([label for some in pool.map(self._labels_of, self._layout.shards) for label in some])
 
     @cached_property
     def in_memory(self) -> bool:
@@ -258,7 +260,7 @@ def prepare(path: str | os.PathLike[str], spec: StoreSpec) -> Work:
     `FeatureStore.fill` is `prepare`, then `fill_shard` for each shard; engines that compute shards elsewhere call
     the two themselves, in any order of shards and from any number of processes, and open the store when all is done.
     """
-    folder, layout = Path(path).expanduser(), spec.layout
+    folder, layout = place(path), spec.layout
     before = Layout.find(folder)
     sweep(folder)
     sweep(folder / "shards")
@@ -277,7 +279,7 @@ def prepare(path: str | os.PathLike[str], spec: StoreSpec) -> Work:
 
 def fill_shard(path: str | os.PathLike[str], spec: StoreSpec, number: int, compute: Compute) -> bool:
     """Compute and publish one shard of a prepared store, and return whether that was needed."""
-    folder, shard = Path(path).expanduser(), spec.layout.shards[number]
+    folder, shard = place(path), spec.layout.shards[number]
     if check_shard(folder, shard) is None:
         return False
     start = time.perf_counter()
@@ -317,13 +319,13 @@ def _checked(tensors: Mapping[str, Tensor], spec: StoreSpec, rows: range) -> dic
     return converted
 
 
-def _check(folder: Path, shards: Sequence[Shard], *, content: bool = True) -> list[Fault]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+def _check(folder: Path | RemotePath, shards: Sequence[Shard], *, content: bool = True) -> list[Fault]:
+    with ThreadPoolExecutor(at_once(folder)) as pool:
         faults = pool.map(lambda shard: check_shard(folder, shard, content=content), shards)
         return [fault for fault in faults if fault]
 
 
-def _not_usable(folder: Path, layout: Layout, faults: Sequence[Fault]) -> str:
+def _not_usable(folder: Path | RemotePath, layout: Layout, faults: Sequence[Fault]) -> str:
     total = len(layout.shards)
     again = "Featurize again with the same settings: only these shards are computed."
     damaged = [fault for fault in faults if fault.kind == "damaged"]
@@ -338,18 +340,17 @@ def _not_usable(folder: Path, layout: Layout, faults: Sequence[Fault]) -> str:
     )
 
 
-def _require_space(folder: Path, spec: StoreSpec, numbers: Sequence[int]) -> None:
+def _require_space(folder: Path | RemotePath, spec: StoreSpec, numbers: Sequence[int]) -> None:
     """Refuse work whose result the disk cannot take."""
-    if not numbers:
+    free = free_space(folder)
+    if not numbers or free is None:
         return
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     replaced = 0
     for number in numbers:
         with suppress(OSError):
             replaced += spec.layout.shards[number].data(folder).stat().st_size
     rows = [len(spec.layout.shards[number].rows) for number in numbers]
     needed = max(max(rows) * spec.row_bytes, sum(rows) * spec.row_bytes - replaced) * 11 // 10
-    free = shutil.disk_usage(existing).free
     if needed > free:
         msg = (
             f"The features need {readable_size(needed)} in '{folder}', and the disk has {readable_size(free)} free. "
@@ -358,7 +359,7 @@ def _require_space(folder: Path, spec: StoreSpec, numbers: Sequence[int]) -> Non
         raise OSError(errno.ENOSPC, msg)
 
 
-def _remove_surplus(folder: Path, count: int) -> None:
+def _remove_surplus(folder: Path | RemotePath, count: int) -> None:
     """Remove the shards of an earlier, longer store, records first."""
     for suffix in ("json", "safetensors"):
         for file in (folder / "shards").glob(f"*.{suffix}"):
@@ -367,7 +368,7 @@ def _remove_surplus(folder: Path, count: int) -> None:
 
 
 @contextmanager
-def _progress_bar(folder: Path, done: int, total: int, *, shown: bool) -> Iterator[Callable[[int], Any]]:
+def _progress_bar(folder: Path | RemotePath, done: int, total: int, *, shown: bool) -> Iterator[Callable[[int], Any]]:
     if not shown:
         yield lambda rows: None
         return

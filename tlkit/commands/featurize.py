@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from tlkit.images import ImageSet
 from tlkit.layout import Layout, StoreSpec
 from tlkit.memory import counted, readable_size
 from tlkit.sources import class_files, class_folder
+from tlkit.storage import RemotePath, free_space, place
 from tlkit.store import Compute, StoreError, Work, fill_shard, prepare
 from tlkit.training import device
 
@@ -30,7 +30,7 @@ __all__ = ["run"]
 
 def run(options: Namespace) -> int:
     """Featurize a folder of pictures, or a part of it, and say what was done and what is left."""
-    store = options.out.expanduser()
+    store = place(options.out)
     where = device(options.device)
     root = class_folder(options.folder)
     class_files(root)  # a class without pictures is found here, before weights are downloaded
@@ -60,10 +60,10 @@ def run(options: Namespace) -> int:
 # -- making ready ---------------------------------------------------------------------------------------------------
 
 
-def _keep_apart(store: Path, sources: Sequence[Path]) -> None:
+def _keep_apart(store: Path | RemotePath, sources: Sequence[Path]) -> None:
     """Refuse a store among the pictures: its folder would be a class when the command is run again."""
     for source in sources:
-        if source.is_dir() and store.resolve().is_relative_to(source.resolve()):
+        if isinstance(store, Path) and source.is_dir() and store.resolve().is_relative_to(source.resolve()):
             msg = (
                 f"The store '{store}' would lie among the pictures in '{source}', and be a class. Choose another --out."
             )
@@ -105,7 +105,9 @@ class _Watched:
 # -- working --------------------------------------------------------------------------------------------------------
 
 
-def _fill(store: Path, spec: StoreSpec, compute: Compute, numbers: Sequence[int], data: _Watched) -> list[int]:
+def _fill(
+    store: Path | RemotePath, spec: StoreSpec, compute: Compute, numbers: Sequence[int], data: _Watched
+) -> list[int]:
     """Compute shards, and return the numbers of those that no other process had made in the meantime."""
     computed = []
     sizes = {number: len(spec.layout.shards[number].rows) for number in numbers}
@@ -130,7 +132,7 @@ def _fill(store: Path, spec: StoreSpec, compute: Compute, numbers: Sequence[int]
 
 
 def _say_what_comes(
-    options: Namespace, store: Path, spec: StoreSpec, helper: TransferLearningHelper, where: torch.device
+    options: Namespace, store: Path | RemotePath, spec: StoreSpec, helper: TransferLearningHelper, where: torch.device
 ) -> None:
     counts = torch.bincount(spec.labels, minlength=len(spec.classes)).tolist()
     per_class = few(f"{name} {count:,}" for name, count in zip(spec.classes, counts, strict=True))
@@ -143,7 +145,7 @@ def _say_what_comes(
             "network": f"{options.backbone or zoo.DEFAULT} up to {boundary}, weights: {options.weights}, on {where}, "
             f"{_size(helper.frozen_network)} of weights",
             "features": f"{shapes}, {spec.dtype}: {readable_size(spec.row_bytes)} a picture",
-            "store": f"{store}: {readable_size(spec.nbytes)} in {shards}; the disk has {_free(store)} free",
+            "store": f"{store}: {readable_size(spec.nbytes)} in {shards}{_free(store)}",
         }
     )
 
@@ -152,9 +154,9 @@ def _size(network: Network) -> str:
     return readable_size(sum(value.numel() * value.element_size() for value in network.state_dict().values()))
 
 
-def _free(folder: Path) -> str:
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    return readable_size(shutil.disk_usage(existing).free)
+def _free(folder: Path | RemotePath) -> str:
+    free = free_space(folder)
+    return "" if free is None else f"; the disk has {readable_size(free)} free"
 
 
 def _say_what_is_to_do(options: Namespace, spec: StoreSpec, work: Work) -> list[int]:
@@ -170,7 +172,7 @@ def _say_what_is_to_do(options: Namespace, spec: StoreSpec, work: Work) -> list[
     return mine
 
 
-def _say_what_is_left(store: Path, layout: Layout) -> None:
+def _say_what_is_left(store: Path | RemotePath, layout: Layout) -> None:
     left = [shard.number for shard in layout.shards if finished_record(store, shard) is None]
     if left:
         total = counted(len(layout.shards), "shard")

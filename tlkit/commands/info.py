@@ -14,6 +14,7 @@ from tlkit.commands.output import few, say, say_facts
 from tlkit.layout import Layout
 from tlkit.memory import counted, readable_size
 from tlkit.shards import Shard, digest, read_record
+from tlkit.storage import RemotePath, place
 
 __all__ = ["facts", "finished_record", "run"]
 
@@ -22,7 +23,7 @@ DIGESTED = ("graph", "weights")  # entries of the key that are too long to read
 
 def run(options: Namespace) -> int:
     """Say what a store holds, complete or not."""
-    found = facts(options.store.expanduser())
+    found = facts(place(options.store))
     if options.json:
         say(json.dumps(found, indent=1))
     else:
@@ -30,7 +31,7 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def finished_record(folder: Path, shard: Shard) -> dict[str, Any] | None:
+def finished_record(folder: Path | RemotePath, shard: Shard) -> dict[str, Any] | None:
     """Return the record of a shard whose file has its size; nothing else of the file is looked at."""
     record = read_record(folder, shard)
     try:
@@ -40,7 +41,7 @@ def finished_record(folder: Path, shard: Shard) -> dict[str, Any] | None:
         return None
 
 
-def facts(folder: Path) -> dict[str, Any]:
+def facts(folder: Path | RemotePath) -> dict[str, Any]:
     """Return what a store holds, as plain data.
 
     Raises

@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_fetch(made["fetch"])
     _add_serve(made["serve"])
     for name in ("verify", "info"):
-        made[name].add_argument("store", metavar="STORE", type=Path, help="folder of the feature store")
+        made[name].add_argument("store", metavar="STORE", help="folder of the feature store, or s3://...")
     for name in ("info", "doctor"):
         made[name].add_argument("--json", action="store_true", help="answer in JSON, for programs")
     return parser
@@ -68,7 +68,7 @@ def _add_featurize(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="pictures, one subfolder a class; or an archive of them, 'drawn', 'photos'")
-    add("--out", metavar="STORE", type=Path, required=True, help="folder of the feature store")
+    add("--out", metavar="STORE", required=True, help="folder of the feature store, or s3://...")
     add("--backbone", metavar="NAME", help="network of the zoo, such as vgg16 or timm/NAME (efficientnet_lite0)")
     add(
         "--boundary", metavar="VERTEX", action="append",

@@ -9,6 +9,7 @@ from tlkit.commands.output import complain, progress_bar, say
 from tlkit.layout import Layout
 from tlkit.memory import counted
 from tlkit.shards import Shard, StoreError, verify_shard
+from tlkit.storage import RemotePath, place
 
 __all__ = ["run"]
 
@@ -18,7 +19,7 @@ def run(options: Namespace) -> int:
 
     A damaged store cannot be opened, so this checks shard by shard what `FeatureStore.verify` checks.
     """
-    folder = options.store.expanduser()
+    folder = place(options.store)
     layout = Layout.read(folder)
     wrong = 0
     with progress_bar(len(layout.shards), text=f"Verify {folder.name}", unit="shards") as bar:
@@ -36,7 +37,7 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _problems(folder: Path, layout: Layout, shard: Shard) -> list[str]:
+def _problems(folder: Path | RemotePath, layout: Layout, shard: Shard) -> list[str]:
     try:
         return verify_shard(folder, shard, layout.shapes, key_digest=layout.key_digest)
     except (OSError, StoreError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,8 @@ from tlkit.layout import Layout, StoreSpec
 from tlkit.scale.cluster import connected, quiet
 from tlkit.scale.packing import structure_of, write_network
 from tlkit.scale.workers import Job, ShardFeaturizer, task_of
-from tlkit.shards import StoreError
+from tlkit.shards import StoreError, publish
+from tlkit.storage import RemotePath, place
 from tlkit.store import FeatureStore, prepare
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def featurize(
 ) -> FeatureStore:
     """Make the shards that a store lacks on the workers of a cluster, and return the complete store."""
     _check(data, to, views)
-    folder = Path(to).expanduser().absolute()
+    folder = place(to).absolute()
     spec, compute = helper.plan(data, settings.engine, dtype=dtype, batch_size=batch_size)
     work = prepare(folder, spec)
     pending, computed = work.shards, 0
@@ -86,7 +88,7 @@ def _make(
     settings: Ray,
     helper: TransferLearningHelper,
     data: Any,
-    folder: Path,
+    folder: Path | RemotePath,
     spec: StoreSpec,
     numbers: Sequence[int],
     batch_size: int,
@@ -123,13 +125,14 @@ def _make(
             device="cuda" if settings.gpus_per_worker else "cpu",
         )
         for record in _records(ray, settings, job, [task_of(spec, data.paths, number) for number in numbers]):
-            os.utime(weights)  # in use: what is a day old is swept away
+            if isinstance(weights, Path):
+                os.utime(weights)  # in use: what is a day old is swept away
             for text in record["warnings"]:
                 warnings.warn(text, stacklevel=5)
             if "failed" in record:
                 raise _error(*record["failed"])
             computed += record["computed"]
-            broken += [(Path(path), reason) for path, reason in record.get("broken", ())]
+            broken += [(place(path), reason) for path, reason in record.get("broken", ())]
             bar.update(record["rows"])
     if broken:
         raise BadImagesError(sorted(broken), total=len(data), root=data.root)
@@ -156,11 +159,16 @@ def _records(ray: ModuleType, settings: Ray, job: Job, tasks: Sequence[str]) -> 
 
 
 @contextmanager
-def _weights(folder: Path, net: Any) -> Iterator[Path]:
+def _weights(folder: Path | RemotePath, net: Any) -> Iterator[Path | RemotePath]:
     """Give a file with a network's weights that all workers reach, for as long as they need it."""
     path = folder / f".weights.{uuid.uuid4().hex}.tmp"  # `prepare` removes what a dead driver leaves, after a day
     try:
-        write_network(net, path)
+        if isinstance(path, RemotePath):
+            with tempfile.TemporaryDirectory(prefix="tlkit-weights-") as here:
+                write_network(net, Path(here) / "weights")
+                publish(path, (Path(here) / "weights").read_bytes())
+        else:
+            write_network(net, path)
         yield path
     finally:
         path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from tlkit.scale.cluster import connected, quiet
 from tlkit.scale.loop import FitJob, stop_file, train_on_ray
 from tlkit.scale.packing import structure_of
 from tlkit.shards import explain_failed_writes, sweep
+from tlkit.storage import RemotePath
 from tlkit.store import FeatureStore
 from tlkit.training import History, as_data, check_training, take_classes
 
@@ -81,6 +82,11 @@ def _check(net: Network, features: Any, listeners: Sequence[Any]) -> None:
         msg = (
             f"Workers of a cluster read features from a store, got {type(features).__name__}: "
             "helper.featurize(images, to=folder) gives one. Leave engine= out for features in memory."
+        )
+    elif isinstance(features.path, RemotePath):
+        msg = (
+            f"Workers keep their checkpoints in the store's folder, on a disk that all of them reach; this store is at "
+            f"'{features.path}'. Copy it to such a disk, or leave engine= out."
         )
     elif listeners:
         msg = "Listeners watch a fit in this process, and the workers are others. Leave listeners= or engine= out."

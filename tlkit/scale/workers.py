@@ -21,6 +21,7 @@ from tlkit.images import ImageSet
 from tlkit.layout import StoreSpec
 from tlkit.scale.packing import filled_network
 from tlkit.shards import Shard, StoreError
+from tlkit.storage import RemotePath, on_disk, place
 from tlkit.store import fill_shard
 
 __all__ = ["Job", "ShardFeaturizer", "task_of"]
@@ -67,7 +68,7 @@ class Job:
     device: str
 
 
-def task_of(spec: StoreSpec, paths: tuple[Path, ...], number: int) -> str:
+def task_of(spec: StoreSpec, paths: tuple[Path | RemotePath, ...], number: int) -> str:
     """Describe a shard as text: all that it takes to make it, besides the job."""
     shard = spec.layout.shards[number]
     labels, images = spec.rows_of(shard.rows)
@@ -87,7 +88,7 @@ class ShardFeaturizer:
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
-        net = filled_network(job.structure, Path(job.weights), job.device)
+        net = filled_network(job.structure, on_disk(place(job.weights)), job.device)
         self.run = Engine(job.engine, net, job.rows, job.batch_size, getattr(torch, job.dtype))
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
@@ -108,8 +109,8 @@ class ShardFeaturizer:
 
     def _fill(self, shard: Shard, task: Mapping[str, Any]) -> bool:
         job = self.job
-        paths = [Path(path) for path in task["paths"]]
-        pictures = Pictures(Path(job.root), paths, job.geometry, threads=job.threads, cache_megabytes=0)
+        paths = [place(path) for path in task["paths"]]
+        pictures = Pictures(place(job.root), paths, job.geometry, threads=job.threads, cache_megabytes=0)
         data = ImageSet(pictures, torch.tensor(task["labels"]), job.classes)
         part = SimpleNamespace(  # what `fill_shard` reads of a StoreSpec, for this shard alone
             layout=SimpleNamespace(shards={shard.number: shard}),
