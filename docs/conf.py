@@ -36,7 +36,16 @@ html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
 
 # the pages beside the notebooks, in the order in which they are shown
-DOCS = ["installation", "teaching", "offline", "troubleshooting", "dl4j-to-tlkit", "save-format", "store-format"]
+DOCS = [
+    "installation",
+    "teaching",
+    "offline",
+    "scale",
+    "troubleshooting",
+    "dl4j-to-tlkit",
+    "save-format",
+    "store-format",
+]
 PROJECT = ["benchmarks/README", "binder/README", "CONTRIBUTING", "CHANGELOG"]
 TOCTREE = """
 

@@ -280,6 +280,19 @@ def test_render_leaves_a_failing_notebook_alone(folder):
     assert path.read_bytes() == before
 
 
+def test_render_keeps_what_ray_made_where_ray_is_missing(folder, monkeypatch):
+    cell = code("print('no Ray')", new_output("stream", text="made by Ray\n"), tags=["ray"], count=1)
+    path = notebook(folder / "00_cluster.ipynb", cell, code("print('any')"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    main(["render"])
+    assert outputs(path) == "made by Ray\nany\n"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    before = nbformat.read(path, as_version=4).cells[0].source
+    main(["render"])
+    assert outputs(path) == "no Ray\nany\n"
+    assert nbformat.read(path, as_version=4).cells[0].source == before, "the cost line is that of a run without Ray"
+
+
 # normal form
 
 

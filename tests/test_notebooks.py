@@ -29,6 +29,7 @@ PAGE = (
     "10_utilities",
     "11_your_own_photos",
     "12_where_to_freeze",
+    "13_beyond_one_machine",
 )
 NOT_COMPARED = ("nbval-ignore-output", "nbval-skip")
 SANITIZE = re.findall(

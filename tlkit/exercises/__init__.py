@@ -16,6 +16,7 @@ from tlkit.exercises import (
     notebook_10,
     notebook_11,
     notebook_12,
+    notebook_13,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "notebook_10",
     "notebook_11",
     "notebook_12",
+    "notebook_13",
 ]
