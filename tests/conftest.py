@@ -38,6 +38,23 @@ def photos() -> Path:
     return found
 
 
+@pytest.fixture(scope="session")
+def server():
+    """A server that speaks S3, as this process's environment says; for tests marked ``s3``."""
+    from objects import serving
+
+    with pytest.MonkeyPatch.context() as patch, serving(patch.setenv) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(server):
+    """The server, with nothing asked of it yet."""
+    server.forget()
+    yield server
+    server.forget()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {"network": _no_network, "gpu": _no_gpu, "photos": _no_photos, "ray": _no_ray, "s3": _no_s3}
     for marker, lacking in reasons.items():

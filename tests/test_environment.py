@@ -28,6 +28,7 @@ CONDA_NAMES = {
 }
 ENVIRONMENTS = ("environment.yml", "binder/environment.yml")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+UNPINNED = ("cloud",)  # s3fs needs an older python-dateutil than a class gets; a class stores on its own disks
 
 
 def pyproject() -> dict:
@@ -135,7 +136,8 @@ def pinned(python: str, machine: str, system: str = "linux") -> dict[str, str]:
 def test_constraints_pin_everything_asked_for_within_its_range(python, machine):
     chosen = pinned(python, machine)
     project = pyproject()["project"]
-    texts = project["dependencies"] + [text for extra in project["optional-dependencies"].values() for text in extra]
+    extras = [texts for name, texts in project["optional-dependencies"].items() if name not in UNPINNED]
+    texts = project["dependencies"] + [text for extra in extras for text in extra]
     for item in map(Requirement, texts):
         if item.name != "tlkit" and (not item.marker or item.marker.evaluate({"platform_machine": machine})):
             assert Version(chosen[canonicalize_name(item.name)]) in item.specifier, item

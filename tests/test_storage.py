@@ -16,7 +16,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "reliability"))
 
 import samples
-from objects import serving
 
 import tlkit as tl
 from tlkit import storage
@@ -33,19 +32,6 @@ def home(tmp_path, monkeypatch) -> Path:
     """A folder of its own for copies."""
     monkeypatch.setenv("TLKIT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture(scope="session")
-def server():
-    with pytest.MonkeyPatch.context() as patch, serving(patch.setenv) as server:
-        yield server
-
-
-@pytest.fixture
-def s3(server):
-    server.forget()
-    yield server
-    server.forget()
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.s3)])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.memory import counted
+from tlkit.storage import RemotePath
 
 __all__ = ["Advice", "advice", "interval", "near_copies"]
 
@@ -144,7 +145,7 @@ def _join(group: list[int], row: int, other: int) -> None:
 
 
 def _unread(images: Any) -> str:
-    if not images.paths:
+    if not images.paths or any(isinstance(path, RemotePath) for path in images.paths):
         return ""
     root = Path(os.path.commonpath([path.parent for path in images.paths]))
     files = [path for name in images.classes for path in sorted((root / name).rglob("*"))]

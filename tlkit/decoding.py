@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
 from tlkit.preprocessing import Preprocessing
-from tlkit.storage import RemotePath, opened
+from tlkit.storage import RemotePath, name_below, opened
 
 __all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "why_broken"]
 
@@ -48,7 +48,7 @@ class BadImagesError(ValueError):
 
     def __init__(self, broken: Iterable[tuple[Path, str]], *, total: int, root: Path) -> None:
         self.broken = tuple(broken)
-        lines = [f"  {path.relative_to(root)}: {reason}" for path, reason in self.broken[:20]]
+        lines = [f"  {name_below(root, path)}: {reason}" for path, reason in self.broken[:20]]
         if len(self.broken) > 20:
             lines.append(f"  ... and {len(self.broken) - 20} more (all of them are in the error's .broken)")
         super().__init__(

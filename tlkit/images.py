@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from tlkit.advice import Advice, advice
 from tlkit.augmenting import AugmentedImages
 from tlkit.decoding import BadImagesError, Geometry, Pictures
 from tlkit.preprocessing import Preprocessing
-from tlkit.sources import class_files, class_folder, equal_files
+from tlkit.sources import equal_files, picture_files
+from tlkit.storage import RemotePath, name_below
 
 __all__ = ["Advice", "BadImagesError", "ImageSet", "Split", "advice", "load"]
 
@@ -27,7 +29,7 @@ MOST_COMPARED = 20_000  # pictures; comparing more would take longer than readin
 
 
 def load(
-    source: str | os.PathLike[str] = "drawn",
+    source: str | os.PathLike[str] | Sequence[tuple[Any, str]] = "drawn",
     split: float | None = 0.8,
     *,
     seed: int = 13,
@@ -47,9 +49,11 @@ def load(
 
     Parameters
     ----------
-    source : str or path
+    source : str, path, or sequence of (path, class)
         "drawn" (flowers drawn by code), "photos" (TensorFlow's flower photos, downloaded once), a folder with one
-        subfolder a class, or a .tgz, .tar.gz or .zip archive of such a folder.
+        subfolder a class, or a .tgz, .tar.gz or .zip archive of such a folder. A .csv or .parquet table has the
+        columns `path` and `label`; its paths may be relative to it. All but archives may also lie on object storage
+        (``s3://bucket/photos``); pictures there are not looked through for copies.
     split : float or None
         Share of the training set, between 0 and 1. None loads every picture as one `ImageSet`, uncut.
     seed : int
@@ -85,8 +89,7 @@ def load(
     """
     _check_options(split, per_class, on_bad)
     geometry = Geometry.of(size)
-    root = class_folder(source, per_class=per_class)
-    files = class_files(root)
+    root, files = picture_files(source, per_class=per_class)
     skipped: tuple[tuple[Path, str], ...] = ()
     if on_bad == "skip":
         skipped = _broken(root, files, geometry, threads)
@@ -297,7 +300,7 @@ def _broken(
 def _shuffled(root: Path, paths: list[Path], seed: int) -> list[Path]:
     # Sorting by a hash shuffles the same way on every platform and in every version of Python and NumPy.
     def key(path: Path) -> bytes:
-        name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+        name = unicodedata.normalize("NFC", name_below(root, path))
         return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
 
     return sorted(paths, key=key)
@@ -305,7 +308,7 @@ def _shuffled(root: Path, paths: list[Path], seed: int) -> list[Path]:
 
 def _warn_of_copies(root: Path, rows: Sequence[tuple[Path, int]], border: int) -> None:
     """Warn of the same bytes in two classes, and on both sides of the border between training and test set."""
-    if len(rows) > MOST_COMPARED:
+    if len(rows) > MOST_COMPARED or any(isinstance(path, RemotePath) for path, _ in rows):
         return
     place = {path: (label, row < border) for row, (path, label) in enumerate(rows)}
     copies = equal_files(place)
@@ -316,7 +319,7 @@ def _warn_of_copies(root: Path, rows: Sequence[tuple[Path, int]], border: int) -
         (both_sets, "the training and the test set", "The test then asks what training has shown (leakage)"),
     ):
         if found:
-            names = "; ".join(" = ".join(path.relative_to(root).as_posix() for path in same) for same in found[:5])
+            names = "; ".join(" = ".join(name_below(root, path) for path in same) for same in found[:5])
             more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
             number = "1 picture is" if len(found) == 1 else f"{len(found)} pictures are"
             warnings.warn(f"{number} in {where}: {names}{more}. {harm}. Keep one copy of each.", stacklevel=3)
@@ -340,7 +343,7 @@ def _check_counts(root: Path, files: dict[str, list[Path]], least: int) -> None:
     for name, paths in files.items():
         if len(paths) < least:
             found = "one usable picture, and a split needs two" if paths else "no usable picture"
-            msg = f"Class '{name}' in {root} has {found}. Add pictures, or take the folder out."
+            msg = f"Class '{name}' in {root} has {found}. Add pictures, or take the class out."
             raise ValueError(msg)
 
 

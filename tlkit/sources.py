@@ -1,4 +1,4 @@
-"""Where pictures come from: drawings, the flower photos, folders and archives; one subfolder is one class."""
+"""Where pictures come from: drawings, the flower photos, folders and archives with a subfolder a class; lists."""
 
 from __future__ import annotations
 
@@ -13,12 +13,58 @@ from typing import Any
 
 from tlkit.decoding import SUFFIXES
 from tlkit.errors import near_misses, quoted
+from tlkit.storage import ADDRESS, RemotePath, place
+from tlkit.tables import TABLES, listed_files, table_files
 
-__all__ = ["class_files", "class_folder", "equal_files"]
+__all__ = ["class_files", "class_folder", "equal_files", "picture_files"]
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 DRAWN_PER_CLASS = 100
 COMPARED = 4096  # bytes of files of one size that are read before whole files are
+
+
+def picture_files(source: Any, *, per_class: int | None = None) -> tuple[Path | RemotePath, dict[str, list[Any]]]:
+    """Return the folder that names of pictures begin in, and each class's picture files.
+
+    Parameters
+    ----------
+    source : str, path, or sequence of (path, class)
+        What `class_folder` takes; a folder on object storage; a table, or pairs.
+    per_class : int, optional
+        Flowers to draw for each class.
+
+    Raises
+    ------
+    ValueError
+        There is no such source, or it does not give pictures of two classes.
+    """
+    if not isinstance(source, (str, os.PathLike, RemotePath)):
+        return Path.cwd(), listed_files(source, Path.cwd(), "the list of pictures")
+    path = place(source)
+    if path.suffix.lower() in TABLES and not path.is_dir():
+        path = path.absolute()
+        return path.parent, table_files(path)
+    if isinstance(path, RemotePath):
+        return path, _remote_files(path)
+    root = class_folder(path if ADDRESS.match(str(source)) else source, per_class=per_class)
+    return root, class_files(root)
+
+
+def _remote_files(root: RemotePath) -> dict[str, list[RemotePath]]:
+    """Return each class's pictures on object storage, by what stands behind the root."""
+    files: dict[str, list[RemotePath]] = {}
+    for path in root.rglob("*"):
+        name, *rest = path.relative_to(root).parts
+        if rest and path.suffix.lower() in SUFFIXES and not any(map(_hidden, (name, *rest))):
+            files.setdefault(name, []).append(path)
+    if len(files) < 2:
+        found = f"only '{next(iter(files))}'" if files else "no picture"
+        msg = (
+            f"'{root}' should hold pictures of two classes at least, such as daisy/1.jpg and roses/1.jpg. "
+            f"It has {found}."
+        )
+        raise ValueError(msg)
+    return files
 
 
 def class_folder(source: str | os.PathLike[str], *, per_class: int | None = None) -> Path:
@@ -99,7 +145,7 @@ def _warn_of_one_name(root: Path, classes: Iterable[str]) -> None:
                 "case or in the coding of an accent only; many disks of Windows and macOS would take them for one. "
                 "If they are one, put their pictures into one folder; otherwise rename one of them."
             )
-            warnings.warn(msg, stacklevel=4)  # where `load` was called
+            warnings.warn(msg, stacklevel=5)  # where `load` was called
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -158,7 +204,8 @@ def _folder(source: str | os.PathLike[str], per_class: int | None) -> Path:
         beside = os.listdir(path.parent) if path.parent.is_dir() else []
         msg = (
             f"There is no source of images '{source}'. Expected is 'drawn', 'photos', a folder with one subfolder a "
-            f"class, or an archive ({quoted(ARCHIVES, 'or')}).{near_misses(path.name, ['drawn', 'photos', *beside])}"
+            f"class, an archive ({quoted(ARCHIVES, 'or')}), or a table ({quoted(TABLES, 'or')})."
+            f"{near_misses(path.name, ['drawn', 'photos', *beside])}"
         )
     raise ValueError(msg)
 

@@ -25,7 +25,7 @@ from tlkit.errors import near_misses, quoted
 from tlkit.memory import readable_size
 from tlkit.publishing import published
 
-__all__ = ["RemotePath", "at_once", "free_space", "on_disk", "opened", "place"]
+__all__ = ["ADDRESS", "RemotePath", "at_once", "free_space", "name_below", "on_disk", "opened", "place"]
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # one letter would be a drive of Windows
 REQUESTS = 16  # that wait for object storage at the same time
@@ -272,6 +272,13 @@ def on_disk(path: Path | RemotePath, *, again: bool = False) -> Path:
 def opened(path: Any) -> Any:
     """Return what a decoder can open: an object as a file in memory, anything else as it is."""
     return path.open() if isinstance(path, RemotePath) else path
+
+
+def name_below(root: Path | RemotePath, path: Path | RemotePath) -> str:
+    """Return a file's name for messages: from the root on, or as a whole where it lies elsewhere."""
+    with suppress(ValueError, TypeError):
+        return path.relative_to(root).as_posix()
+    return path.as_posix()
 
 
 def free_space(folder: Path | RemotePath) -> int | None:

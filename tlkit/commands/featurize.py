@@ -20,9 +20,10 @@ from tlkit.helper import TransferLearningHelper
 from tlkit.images import ImageSet
 from tlkit.layout import Layout, StoreSpec
 from tlkit.memory import counted, readable_size
-from tlkit.sources import class_files, class_folder
+from tlkit.sources import picture_files
 from tlkit.storage import RemotePath, free_space, place
 from tlkit.store import Compute, StoreError, Work, fill_shard, prepare
+from tlkit.tables import TABLES
 from tlkit.training import device
 
 __all__ = ["run"]
@@ -32,12 +33,16 @@ def run(options: Namespace) -> int:
     """Featurize a folder of pictures, or a part of it, and say what was done and what is left."""
     store = place(options.out)
     where = device(options.device)
-    root = class_folder(options.folder)
-    class_files(root)  # a class without pictures is found here, before weights are downloaded
-    _keep_apart(store, [root, Path(options.folder).expanduser()])
+    root, _ = picture_files(options.folder)  # what is wrong with it is found here, before weights are downloaded
+    _keep_apart(store, [root, place(options.folder)])
     helper = TransferLearningHelper(*_network(options, where))
+    table = place(options.folder).suffix.lower() in TABLES
     pictures = images.load(
-        root, split=None, size=helper.network.preprocessing, on_bad=options.on_bad, cache_megabytes=0
+        options.folder if table else root,
+        split=None,
+        size=helper.network.preprocessing,
+        on_bad=options.on_bad,
+        cache_megabytes=0,
     )
     for path, reason in pictures.skipped:
         complain(f"Left out: {path}: {reason}")
@@ -60,10 +65,12 @@ def run(options: Namespace) -> int:
 # -- making ready ---------------------------------------------------------------------------------------------------
 
 
-def _keep_apart(store: Path | RemotePath, sources: Sequence[Path]) -> None:
+def _keep_apart(store: Path | RemotePath, sources: Sequence[Path | RemotePath]) -> None:
     """Refuse a store among the pictures: its folder would be a class when the command is run again."""
     for source in sources:
-        if isinstance(store, Path) and source.is_dir() and store.resolve().is_relative_to(source.resolve()):
+        if RemotePath in (type(store), type(source)) or not source.is_dir():
+            continue
+        if store.resolve().is_relative_to(source.resolve()):
             msg = (
                 f"The store '{store}' would lie among the pictures in '{source}', and be a class. Choose another --out."
             )

@@ -67,7 +67,10 @@ def _add_featurize(parser: argparse.ArgumentParser) -> None:
     parser.epilog = FEATURIZE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="pictures, one subfolder a class; or an archive of them, 'drawn', 'photos'")
+    add(
+        "folder", metavar="FOLDER",
+        help="pictures, one subfolder a class; or an archive or a table of them, 'drawn', 'photos'",
+    )  # fmt: skip
     add("--out", metavar="STORE", required=True, help="folder of the feature store, or s3://...")
     add("--backbone", metavar="NAME", help="network of the zoo, such as vgg16 or timm/NAME (efficientnet_lite0)")
     add(
