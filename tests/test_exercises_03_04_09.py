@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,3 +135,28 @@ def test_a_head_drawn_anew_behind_the_same_boundary() -> None:
         result = tl.check("09.2", answer, before)
         assert not result
         assert hint in result.sentence
+
+
+def test_nothing_is_frozen_that_was_drawn_anew(imagenet: tl.Network) -> None:
+    places, flowers = imagenet.landmarks, SimpleNamespace(classes=("a", "b", "c", "d", "e"))
+
+    def answer(boundary: str, outputs: int = 256, head: bool = True) -> tl.Network:
+        edit = tl.TransferLearning(imagenet).n_out_replace(places.hidden, outputs)
+        if boundary:
+            edit.set_feature_extractor(boundary)
+        if head:
+            edit.remove_vertex_keep_connections(places.head)
+            edit.add_layer(places.head, tl.Output(5), places.penultimate)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that are drawn anew and frozen
+            return edit.build(validate_output_layer=False)
+
+    def said(net: tl.Network) -> str:
+        return tl.check("09.3", net, imagenet, flowers).sentence
+
+    assert tl.check("09.3", answer(places.bottleneck), imagenet, flowers)
+    assert "is frozen with weights that were drawn at random" in said(answer(places.penultimate))
+    assert "leaves more to train" in said(answer(places.fine_tune_from))
+    assert "has 512 outputs" in said(answer(places.bottleneck, outputs=512))
+    assert "still the original's last layer" in said(answer(places.bottleneck, head=False))
+    assert "nothing is frozen" in said(answer(""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tlkit.checks import NotYet, as_network, check_output, exercise
+from tlkit.checks import NotYet, as_network, boundary_of, check_output, exercise
 from tlkit.graph import Network
 
 __all__: list[str] = []
@@ -43,3 +43,29 @@ def head_drawn_anew(answer: Any, trainable_before: Network) -> str:
         missing = f"the weights spread by {spread:.3f}, the scheme 'relu' by {expected:.3f}. Say weight_init='relu'."
         raise NotYet(missing)
     return "the same graph and the same frozen marks, with a head that knows nothing yet."
+
+
+@exercise("09.3", "from net: 256 outputs at places.hidden, a new head, and frozen is all that was not drawn anew.")
+def nothing_random_frozen(answer: Any, net: Network, flowers: Any) -> str:
+    narrow = as_network(answer)
+    hidden = net.landmarks.hidden
+    if hidden not in narrow.vertices:
+        missing = f"'{hidden}' is gone. Keep it, and replace its number of outputs."
+        raise NotYet(missing)
+    width = narrow.output_shapes()[hidden][0]
+    if width != 256:
+        missing = f"'{hidden}' has {width:,} outputs. Say n_out_replace('{hidden}', 256)."
+        raise NotYet(missing)
+    check_output(narrow, len(flowers.classes))
+    boundary = boundary_of(narrow)
+    if hidden in narrow.frozen:
+        missing = (
+            f"the boundary is '{boundary}', so '{hidden}' is frozen with weights that were drawn at random. "
+            "Freeze up to a vertex before it."
+        )
+        raise NotYet(missing)
+    before = [name for name in net.cut_points if name in net.ancestors(hidden) - {hidden}]
+    if boundary != before[-1]:
+        missing = f"the boundary '{boundary}' leaves more to train than was drawn anew. A later vertex will do."
+        raise NotYet(missing)
+    return f"frozen up to '{boundary}', and all that was drawn anew behind it is free to learn."
