@@ -70,6 +70,11 @@ def test_a_text_without_an_address_is_a_path_of_this_machine():
     assert place(Path("C:/features")) == Path("C:/features")
 
 
+def test_an_address_in_a_path_is_refused_for_its_lost_slash():
+    with pytest.raises(ValueError, match="An address is given as text"):
+        place(Path("s3://bucket/features"))
+
+
 def test_a_file_address_is_a_folder_of_this_machine(tmp_path):
     folder = tmp_path / "with space"
     assert place(folder.as_uri()) == folder

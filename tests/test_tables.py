@@ -97,6 +97,9 @@ def test_a_table_without_the_columns_says_which_there_are(tmp_path):
     (tmp_path / "list.csv").write_text("file,label\n1.png,daisy\n")
     with pytest.raises(ValueError, match=r"has no column 'path', but the columns 'file' and 'label'"):
         tl.images.load(tmp_path / "list.csv")
+    (tmp_path / "list.csv").write_bytes("path,label\ngröße.png,daisy\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"is no text in UTF-8.*Save it as CSV with that encoding"):
+        tl.images.load(tmp_path / "list.csv")
     with pytest.raises(FileNotFoundError):
         tl.images.load(tmp_path / "none.csv")
 

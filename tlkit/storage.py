@@ -56,7 +56,11 @@ def place(path: str | os.PathLike[str] | RemotePath) -> Path | RemotePath:
         return path
     scheme = ADDRESS.match(path) if isinstance(path, str) else None
     if scheme is None:
-        return Path(path).expanduser()
+        local = Path(path)
+        if not local.drive and re.fullmatch(r"[a-z][a-z0-9+.-]+:", next(iter(local.parts), "")):
+            msg = f"An address is given as text, since a Path takes a slash from it: '{local.as_posix()}' is no place."
+            raise ValueError(msg)
+        return local.expanduser()
     if scheme[1].lower() == "file":
         return Path(url2pathname(urlsplit(path).path))
     return RemotePath(path, _file_system(path, scheme[1]))

@@ -81,7 +81,11 @@ def _below(folder: Path | RemotePath, path: Any) -> Path | RemotePath:
 
 
 def _read_csv(table: Path | RemotePath) -> Iterable[tuple[str, str]]:
-    text = io.StringIO(table.read_bytes().decode("utf-8-sig"), newline="")  # spreadsheets begin with a mark
+    try:
+        text = io.StringIO(table.read_bytes().decode("utf-8-sig"), newline="")  # spreadsheets begin with a mark
+    except UnicodeDecodeError as error:
+        msg = f"'{table}' is no text in UTF-8: {error}. Save it as CSV with that encoding."
+        raise ValueError(msg) from error
     reader = csv.DictReader(text)
     _require_columns(table, reader.fieldnames or ())
     return [(row["path"], row["label"]) for row in reader]
