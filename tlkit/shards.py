@@ -228,9 +228,10 @@ def check_shard(folder: Path | RemotePath, shard: Shard, *, content: bool = True
         return Fault(shard.number, "missing")
     if record["inputs"] != shard.inputs:
         return Fault(shard.number, "outdated")
-    if not data.exists():
+    try:
+        size = data.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
         return Fault(shard.number, "damaged", f"{data.name} is gone")
-    size = data.stat().st_size
     if size != record["bytes"]:
         return Fault(shard.number, "damaged", f"{data.name} has {size:,} bytes instead of {record['bytes']:,}")
     if content and record["crc32"] not in (_crc32(on_disk(data, again=again)) for again in (False, True)):
