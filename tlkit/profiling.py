@@ -198,6 +198,7 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
         )
         raise ValueError(msg)
     parts = segments(net, points)
+    give_back()  # what earlier work has left behind
     batch_size = batch_size or max(1, batch_size_for(net) // 8)  # 4 on a CPU: as quick as 32, in less memory
     front = [folded(part) for part in parts[:-1]]
     bar = tqdm(
