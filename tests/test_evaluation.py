@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.evaluation import Evaluation, evaluate
+from tlkit.features import Features
 
 FLOWERS = ("daisy", "roses", "tulips")
 
@@ -253,6 +255,19 @@ def test_a_misfit_is_found_at_the_first_batch():
     with pytest.raises(ValueError, match="out of range"):
         evaluate(Counting(), (torch.eye(100), torch.full((100,), 100)), batch_size=10)
     assert calls == [10]
+
+
+def test_other_names_for_the_classes_are_noticed():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+    net.classes = FLOWERS
+    features = Features({"fc2": torch.randn(6, 4)}, torch.arange(6) % 3, ["daisy", "tulips", "roses"])
+    with pytest.warns(UserWarning, match="Class 1 is 'roses' to the network and 'tulips' in the data") as caught:
+        evaluate(net, features)
+    assert caught[0].filename == __file__
+    net.classes = ("daisy", "tulips", "roses")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(net, features)
 
 
 def test_data_of_another_kind_is_refused_in_a_sentence():

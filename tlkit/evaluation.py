@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,6 +203,11 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     ValueError
         If the data is empty or its labels and the network's answers don't fit together.
 
+    Warns
+    -----
+    UserWarning
+        If the data and the network call a class by different names.
+
     Examples
     --------
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
@@ -212,6 +218,7 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
         msg = f"batch_size is the number of rows per forward pass, at least 1; got {batch_size!r}."
         raise ValueError(msg)
     classes = tuple(getattr(data, "classes", None) or ())
+    _warn_of_other_names(tuple(getattr(net, "classes", None) or ()), classes)
     answers, labels = [], []
     scores = _answers_scores(net)
     with _evaluation_mode(net) as place, torch.inference_mode():
@@ -229,6 +236,21 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     # Concatenated outside of inference mode, so that the caller gets ordinary tensors.
     empty = torch.empty(0, dtype=torch.long)
     return Evaluation(torch.cat(answers or [empty]), torch.cat(labels or [empty]), classes)
+
+
+def _warn_of_other_names(of_network: tuple[str, ...], of_data: tuple[str, ...]) -> None:
+    """Warn of folders in another order than those that the network was trained on: labels are only numbers."""
+    if len(of_network) != len(of_data):
+        return  # unknown, or refused when the answers come
+    for number, (network, data) in enumerate(zip(of_network, of_data, strict=True)):
+        if network != data:
+            msg = (
+                f"Class {number} is '{network}' to the network and '{data}' in the data, and labels are compared by "
+                "number. If this is not the same thing under another name, the scores mean nothing: name the folders "
+                "as those the network was trained on."
+            )
+            warnings.warn(msg, stacklevel=3)
+            return
 
 
 @contextmanager
