@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -14,14 +16,16 @@ import pytest  # noqa: E402
 import samples  # noqa: E402
 
 import tlkit as tl  # noqa: E402
+from tlkit.scale import engine, featurizing  # noqa: E402
+from tlkit.scale.workers import ShardFeaturizer  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def two_workers():
     """An engine whose cluster lives as long as the tests; for tests marked ``ray``."""
-    engine = tl.scale.Ray(workers=2)
-    yield engine
-    engine.stop()
+    cluster = tl.scale.Ray(workers=2)
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture
@@ -34,3 +38,17 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def photos(tmp_path: Path) -> Path:
     """A folder of 24 pictures of two classes."""
     return samples.make_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def one_worker(monkeypatch):
+    """An engine whose only worker is in this process, and gets its job and its tasks as another process would."""
+
+    def work(ray, settings, job, tasks):
+        actor = ShardFeaturizer(pickle.loads(pickle.dumps(job)))
+        return (json.loads(actor({"task": task})["record"]) for task in tasks)
+
+    monkeypatch.setattr(engine, "require_ray", lambda: None)
+    monkeypatch.setattr(featurizing, "connected", lambda settings: None)
+    monkeypatch.setattr(featurizing, "_records", work)
+    return tl.scale.Ray(workers=1)

@@ -6,15 +6,13 @@ What a worker does is tested in this process where that says the same: each run 
 from __future__ import annotations
 
 import json
-import pickle
 
 import pytest
 import samples
 from torch import nn
 
 import tlkit as tl
-from tlkit.scale import engine, featurizing
-from tlkit.scale.workers import ShardFeaturizer
+from tlkit.scale import featurizing
 from tlkit.store import FeatureStore
 
 
@@ -29,20 +27,6 @@ def records(path) -> list[dict]:
 @pytest.fixture
 def helper():
     return samples.make_helper()
-
-
-@pytest.fixture
-def one_worker(monkeypatch):
-    """An engine whose only worker is in this process, and gets its job and its tasks as another process would."""
-
-    def work(ray, settings, job, tasks):
-        actor = ShardFeaturizer(pickle.loads(pickle.dumps(job)))
-        return (json.loads(actor({"task": task})["record"]) for task in tasks)
-
-    monkeypatch.setattr(engine, "require_ray", lambda: None)
-    monkeypatch.setattr(featurizing, "connected", lambda settings: None)
-    monkeypatch.setattr(featurizing, "_records", work)
-    return tl.scale.Ray(workers=1)
 
 
 @pytest.mark.ray

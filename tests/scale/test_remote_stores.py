@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-
 import pytest
 import samples
 
 import tlkit as tl
-from tlkit.scale import engine, featurizing
-from tlkit.scale.workers import ShardFeaturizer
 from tlkit.storage import place
 from tlkit.store import FeatureStore
 
@@ -30,22 +25,15 @@ def left_behind(address: str) -> list[str]:
 
 
 def test_what_a_worker_publishes_at_an_address_is_what_the_local_loop_writes(
-    small_shards, photos, tmp_path, monkeypatch
+    small_shards, photos, tmp_path, one_worker
 ):
-    def work(ray, settings, job, tasks):
-        actor = ShardFeaturizer(pickle.loads(pickle.dumps(job)))
-        return (json.loads(actor({"task": task})["record"]) for task in tasks)
-
-    monkeypatch.setattr(engine, "require_ray", lambda: None)
-    monkeypatch.setattr(featurizing, "connected", lambda settings: None)
-    monkeypatch.setattr(featurizing, "_records", work)
     helper, address = samples.make_helper(), "memory://cluster/features"
     pictures = samples.read_photos(photos, helper)
     local = helper.featurize(pictures, to=tmp_path / "local", progress=False)
     for path in pictures.paths:
         (place("memory://cluster/photos") / path.parent.name / path.name).write_bytes(path.read_bytes())
     remote = samples.read_photos("memory://cluster/photos", helper)
-    store = helper.featurize(remote, to=address, engine=tl.scale.Ray(workers=1), progress=False)
+    store = helper.featurize(remote, to=address, engine=one_worker, progress=False)
     assert remote_bytes(address) == samples.shard_bytes(local.path)
     assert (store.computed, left_behind(address)) == (6, [])
     assert helper.featurize(remote, to=address, engine=tl.scale.Ray(workers=1), progress=False).computed == 0
