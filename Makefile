@@ -7,7 +7,7 @@ PHOTOS    ?= photos
 VENV    := .venv
 PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
-LESSONS := $(PY) -m tlkit.lessons
+LESSONS := $(PY) -m tlkit.course.lessons
 WORKERS := -n 2 --dist loadfile
 
 # threads that wait sleep instead of spinning: on a busy machine the notebooks run several times faster

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 import tlkit as tl
-from tlkit.engines import Engine
+from tlkit.features.engines import Engine
 
 BATCH = 16
 

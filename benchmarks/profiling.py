@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import tlkit as tl
-from tlkit.ensemble import _head
-from tlkit.graph import Network
+from tlkit.graph.network import Network
 from tlkit.profiling import averaged
+from tlkit.training.head_grid import _head
 
 WIDTHS, RATES = (16, 64, 256), (0.001, 0.003, 0.01, 0.03)
 

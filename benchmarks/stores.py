@@ -21,8 +21,8 @@ from statistics import median
 import torch
 
 import tlkit as tl
-from tlkit import store as stores
-from tlkit.store import StoreSpec
+from tlkit.features import store as stores
+from tlkit.features.store import StoreSpec
 
 EPOCHS = 5
 

@@ -11,9 +11,9 @@ from nets import seeded
 from torch import Tensor, nn
 
 import tlkit as tl
-from tlkit.modules import NORMS, WEIGHT_LAYERS
-from tlkit.settings import GRADIENT_NORMALIZATIONS, Settings
-from tlkit.shapes import on_meta
+from tlkit.graph.shapes import on_meta
+from tlkit.layers.modules import NORMS, WEIGHT_LAYERS
+from tlkit.layers.options import GRADIENT_NORMALIZATIONS, Settings
 
 Edit = tuple[Any, ...]  # method of the builder, arguments
 Shape = tuple[int, ...]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import VGG, make_layers
 
 import tlkit as tl
-from tlkit.importing import from_module, take_over
+from tlkit.graph.importing import from_module, take_over
 from tlkit.zoo import _landmarks, _vgg_names
 
 NARROW = [4, 4, "M", 6, 6, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]

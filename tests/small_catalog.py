@@ -10,9 +10,8 @@ import os
 import random
 import sys
 
-from tlkit import catalog
-from tlkit.commands import main
-from tlkit.downloads import Remote
+from tlkit.commands import catalog, main
+from tlkit.files.downloads import Remote
 
 SIZES = {"photos": 700_000, "vgg16": 1_500_000, "resnet18": 300_000}
 CONTENTS = {name: random.Random(name).randbytes(size) for name, size in SIZES.items()}

@@ -11,7 +11,7 @@ from nets import blobs, chain, classifier, furthest, moved, seeded, weights
 from torch import nn
 
 import tlkit as tl
-from tlkit.settings import Settings
+from tlkit.layers.options import Settings
 
 
 def apply(net, *edits):

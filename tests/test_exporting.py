@@ -19,7 +19,7 @@ from torchvision.models import VisionTransformer
 
 import tlkit as tl
 from tlkit import exporting
-from tlkit.publishing import published
+from tlkit.files.publishing import published
 
 pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")

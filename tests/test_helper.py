@@ -8,9 +8,9 @@ from torch import nn
 from torchvision.models import resnet18
 
 import tlkit as tl
-from tlkit.features import Features
+from tlkit.features.rows import Features
+from tlkit.features.store import FeatureStore
 from tlkit.helper import TransferLearningHelper
-from tlkit.store import FeatureStore
 
 UPDATERS = {"nesterovs": tl.Nesterovs(0.05, 0.9), "adam": tl.Adam(3e-3)}
 
@@ -324,7 +324,7 @@ def test_a_store_that_is_right_is_not_computed_again(tmp_path, photos, monkeypat
     helper, images = on_photos(photos)
     helper.featurize(images, tmp_path / "store", progress=False)
     other, again = on_photos(photos)
-    monkeypatch.setattr("tlkit.engines.Engine.__call__", lambda *_: pytest.fail("it was computed again"))
+    monkeypatch.setattr("tlkit.features.engines.Engine.__call__", lambda *_: pytest.fail("it was computed again"))
     store = other.featurize(again, tmp_path / "store", progress=False)
     assert (store.computed, store.reasons) == (0, ())
 
@@ -426,7 +426,7 @@ def test_pictures_are_read_without_decoding_to_see_that_they_are_the_same(tmp_pa
     helper, images = on_photos(photos)
     helper.featurize(images, tmp_path / "store", progress=False)
     fresh = tl.images.load(photos, split=None, size=32)
-    monkeypatch.setattr("tlkit.decoding.decode", None)
+    monkeypatch.setattr("tlkit.images.decoding.decode", None)
     assert helper.featurize(fresh, tmp_path / "store", progress=False).computed == 0
 
 

@@ -11,11 +11,11 @@ from nets import furthest, narrow_vgg16, seeded, weights
 from torch import nn
 
 import tlkit as tl
-from tlkit.evaluation import evaluate
-from tlkit.features import Features
-from tlkit.graph import Network
+from tlkit.features.rows import Features
+from tlkit.graph.network import Network
 from tlkit.profiling import averaged, freeze_profile
-from tlkit.solving import solve
+from tlkit.training.evaluation import evaluate
+from tlkit.training.lbfgs import solve
 
 CLASSES = ("bright", "dark", "red")
 

@@ -8,9 +8,9 @@ from nets import blobs, chain, classifier, narrow_vgg16, pictures
 from torch import nn
 
 import tlkit as tl
-from tlkit.activations import ACTIVATIONS
-from tlkit.initializers import SCHEMES
-from tlkit.settings import GRADIENT_NORMALIZATIONS, UNSET, Options, Settings
+from tlkit.layers.activations import ACTIVATIONS
+from tlkit.layers.initializers import SCHEMES
+from tlkit.layers.options import GRADIENT_NORMALIZATIONS, UNSET, Options, Settings
 from tlkit.tuning import FineTuneConfiguration
 
 # option -> a value, another value, and what is there once it was removed

@@ -16,8 +16,9 @@ from torch import nn
 from torchvision import models
 
 import tlkit as tl
-from tlkit import downloads, transfers, zoo
-from tlkit.downloads import DownloadError, Remote
+from tlkit import zoo
+from tlkit.files import downloads, resuming
+from tlkit.files.downloads import DownloadError, Remote
 
 SMALL = "squeezenet1_1"
 
@@ -300,7 +301,7 @@ def served(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("TLKIT_MIRROR", raising=False)
     monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
-    monkeypatch.setattr(transfers, "BACK_OFF", 0.001)
+    monkeypatch.setattr(resuming, "BACK_OFF", 0.001)
 
     def serve(content: bytes, digest: str | None = None) -> Remote:
         server.files["/weights.pth"] = content

@@ -20,41 +20,41 @@ _HOMES = {
     name: module
     for module, names in {
         "builder": ("TransferLearning",),
-        "checks": ("check",),
-        "constraints": ("MaxNorm", "NonNegative", "UnitNorm"),
-        "ensemble": ("head_grid",),
-        "evaluation": ("Evaluation", "evaluate"),
+        "course.checks": ("check",),
+        "layers.constraints": ("MaxNorm", "NonNegative", "UnitNorm"),
+        "training.head_grid": ("head_grid",),
+        "training.evaluation": ("Evaluation", "evaluate"),
         "exporting": ("export_onnx",),
-        "features": ("Features",),
-        "graph": ("Landmarks", "Network", "Vertex"),
+        "features.rows": ("Features",),
+        "graph.network": ("Landmarks", "Network", "Vertex"),
         "helper": ("TransferLearningHelper",),
-        "initializers": ("Constant", "LogNormal", "Normal", "Orthogonal", "TruncatedNormal", "Uniform"),
-        "layers": (
+        "layers.initializers": ("Constant", "LogNormal", "Normal", "Orthogonal", "TruncatedNormal", "Uniform"),
+        "layers.descriptions": (
             "Activation", "BatchNorm", "Conv2d", "Dense", "Dropout", "ElementWise", "Flatten", "GlobalPool", "Loss",
             "Merge", "Output", "Pool2d", "Subset",
         ),
-        "listeners": ("EarlyStopping", "EvaluateEvery", "Listener", "Unfreeze"),
-        "losses": ("MISSING",),
-        "noise": ("DropConnect",),
-        "preprocessing": ("Preprocessing",),
+        "training.listeners": ("EarlyStopping", "EvaluateEvery", "Listener", "Unfreeze"),
+        "layers.losses": ("MISSING",),
+        "layers.noise": ("DropConnect",),
+        "images.preprocessing": ("Preprocessing",),
         "profiling": ("freeze_profile",),
         "saving": ("load", "save"),
-        "store": ("FeatureStore",),
-        "training": ("History", "device", "fit"),
+        "features.store": ("FeatureStore",),
+        "training.loop": ("History", "device", "fit"),
         "tuning": ("FineTuneConfiguration",),
-        "updaters": ("AdaDelta", "AdaGrad", "AdaMax", "Adam", "AdamW", "Nadam", "Nesterovs", "RmsProp", "Sgd"),
+        "layers.updaters": ("AdaDelta", "AdaGrad", "AdaMax", "Adam", "AdamW", "Nadam", "Nesterovs", "RmsProp", "Sgd"),
         "widgets": ("FreezePicker", "HeadDesigner", "MistakeBrowser", "Predictor", "TrainingMonitor"),
     }.items()
     for name in names
 }  # fmt: skip
-_MODULES = ("drawing", "images", "plots", "scale", "widgets", "zoo")
+_MODULES = {name: name for name in ("images", "plots", "scale", "widgets", "zoo")} | {"drawing": "images.drawing"}
 
 __all__ = ["__version__", *sorted(_HOMES), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"tlkit.{name}")
+        return importlib.import_module(f"tlkit.{_MODULES[name]}")
     if name in _HOMES:
         value = getattr(importlib.import_module(f"tlkit.{_HOMES[name]}"), name)
         globals()[name] = value

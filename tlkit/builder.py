@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from tlkit.draft import Draft
-from tlkit.graph import Network
-from tlkit.initializers import as_weight_init
-from tlkit.layers import Description, description_from_dict
-from tlkit.losses import check_output
-from tlkit.modules import Answering, OutputLayer
+from tlkit.graph.draft import Draft
+from tlkit.graph.network import Network
+from tlkit.layers.descriptions import Description, description_from_dict
+from tlkit.layers.initializers import as_weight_init
+from tlkit.layers.losses import check_output
+from tlkit.layers.modules import Answering, OutputLayer
 from tlkit.tuning import FineTuneConfiguration
 
 __all__ = ["TransferLearning"]

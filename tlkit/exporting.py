@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from tlkit.copying import copied
-from tlkit.graph import Network, Vertex
-from tlkit.publishing import published
+from tlkit.files.copying import copied
+from tlkit.files.publishing import published
+from tlkit.graph.network import Network, Vertex
 
 __all__ = ["export_onnx", "onnxruntime_run"]
 

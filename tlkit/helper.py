@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tlkit.augmenting import AugmentedImages, Views
-from tlkit.describing import described, digest_of_tensor
-from tlkit.engines import Engine, batch_size_for, is_exact
 from tlkit.errors import near_misses, quoted
-from tlkit.features import FeatureRows, Features
-from tlkit.graph import Network
-from tlkit.layout import StoreSpec
-from tlkit.listeners import Listener
-from tlkit.solving import solve
-from tlkit.storage import RemotePath, at_once
-from tlkit.store import FeatureStore
-from tlkit.training import History, as_data, fit
+from tlkit.features.engines import Engine, batch_size_for, is_exact
+from tlkit.features.fingerprints import described, digest_of_tensor
+from tlkit.features.rows import FeatureRows, Features
+from tlkit.features.spec import StoreSpec
+from tlkit.features.store import FeatureStore
+from tlkit.files.storage import RemotePath, at_once
+from tlkit.graph.network import Network
+from tlkit.images.augmenting import AugmentedImages, Views
+from tlkit.training.lbfgs import solve
+from tlkit.training.listeners import Listener
+from tlkit.training.loop import History, as_data, fit
 
 __all__ = ["TransferLearningHelper"]
 
@@ -136,7 +136,7 @@ class TransferLearningHelper:
         """Return what a store of the data's features holds, and what computes some of its rows.
 
         `featurize` gives them to `FeatureStore.fill`; many machines that fill one store together give them to
-        `tlkit.store.prepare` and `tlkit.store.fill_shard`. The parameters are those of `featurize`.
+        `tlkit.features.store.prepare` and `tlkit.features.store.fill_shard`. The parameters are those of `featurize`.
         """
         compute = self._compute(data, engine, dtype, batch_size, views)
         return self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data))), compute
@@ -182,8 +182,8 @@ class TransferLearningHelper:
             As those of `tl.fit`.
         solver : {"updater", "lbfgs"}
             "updater" trains batch by batch, as `tl.fit` does. "lbfgs" finds the best weights of a single `tl.Output`
-            layer with all rows at once, in a second or so, see `tlkit.solving.solve`; of the other arguments it takes
-            `max_iterations`.
+            layer with all rows at once, in a second or so, see `tlkit.training.lbfgs.solve`; of the other arguments
+            it takes `max_iterations`.
         engine : tl.scale.Ray, optional
             A cluster whose workers train on a FeatureStore together, without listeners.
 

@@ -12,17 +12,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tlkit.builder import TransferLearning
-from tlkit.engines import batch_size_for
 from tlkit.errors import near_misses
-from tlkit.evaluation import evaluate
-from tlkit.features import Features
-from tlkit.graph import Network
-from tlkit.inference import folded
-from tlkit.layers import Output
+from tlkit.features.engines import batch_size_for
+from tlkit.features.folding import folded
+from tlkit.features.rows import Features
+from tlkit.graph.network import Network
+from tlkit.graph.summary import weights_by_vertex
+from tlkit.layers.descriptions import Output
 from tlkit.memory import counted, give_back, readable_size
-from tlkit.segments import cuts, segments, step_seconds
-from tlkit.solving import solve
-from tlkit.summary import weights_by_vertex
+from tlkit.training.evaluation import evaluate
+from tlkit.training.lbfgs import solve
+from tlkit.training.step_times import cuts, segments, step_seconds
 
 __all__ = ["CutProfile", "FreezeProfile", "averaged", "freeze_profile"]
 
@@ -150,9 +150,9 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     """Tell what a network's cut points are worth for some images, from one pass over them.
 
     Each image runs through the network once. What the cut points answer is averaged over height and width (of tokens
-    over their number) and kept; on it a linear head is fitted for each cut point, see `tlkit.solving.solve`. So a head
-    sees which features an image has, and not where. Maps that are not averaged can be worth more; the sizes of stores
-    are those of whole maps.
+    over their number) and kept; on it a linear head is fitted for each cut point, see `tlkit.training.lbfgs.solve`. So
+    a head sees which features an image has, and not where. Maps that are not averaged can be worth more; the sizes of
+    stores are those of whole maps.
 
     The seconds of an epoch are a sum: a step of each part of the network behind the boundary is timed with copies of
     its weights, on as many as 12 images.

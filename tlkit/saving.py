@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from tlkit.builder import TransferLearning
-from tlkit.graph import Network
-from tlkit.optimizing import Optimizers
-from tlkit.preprocessing import Preprocessing
-from tlkit.publishing import published
-from tlkit.weights import copied_out, mapped, pieces, write_weights
+from tlkit.files.publishing import published
+from tlkit.files.weights import copied_out, mapped, pieces, write_weights
+from tlkit.graph.network import Network
+from tlkit.images.preprocessing import Preprocessing
+from tlkit.training.optimizers import Optimizers
 
 __all__ = ["load", "save"]
 

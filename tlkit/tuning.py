@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tlkit.settings import Options
-from tlkit.updaters import Updater, as_updater
+from tlkit.layers.options import Options
+from tlkit.layers.updaters import Updater, as_updater
 
 __all__ = ["FineTuneConfiguration"]
 
@@ -33,7 +33,7 @@ class FineTuneConfiguration(Options):
 
     Examples
     --------
-    >>> from tlkit.updaters import Nesterovs
+    >>> from tlkit.layers.updaters import Nesterovs
     >>> tuning = FineTuneConfiguration(updater=Nesterovs(lr=5e-5, momentum=0.9), l2=None, seed=12345)
     >>> FineTuneConfiguration.from_json(tuning.to_json()) == tuning
     True

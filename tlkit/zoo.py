@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.errors import near_misses
-from tlkit.graph import Landmarks, Network, Vertex
-from tlkit.hub import pretrained
-from tlkit.importing import take_over
-from tlkit.modules import is_weight_layer
-from tlkit.preprocessing import Preprocessing
-from tlkit.weights import filled, made, read_weights
+from tlkit.files.timm_weights import pretrained
+from tlkit.files.weights import filled, made, read_weights
+from tlkit.graph.importing import take_over
+from tlkit.graph.network import Landmarks, Network, Vertex
+from tlkit.images.preprocessing import Preprocessing
+from tlkit.layers.modules import is_weight_layer
 
 __all__ = ["DEFAULT", "Predictions", "decode_predictions", "imagenet_classes", "load", "names"]
 
@@ -120,7 +120,7 @@ def _make(name: str, weights: Any) -> tuple[nn.Module, _Config, Callable[[str], 
 def _torchvision(name: str, weights: Any) -> tuple[nn.Module, _Config]:
     from torchvision import models
 
-    from tlkit.downloads import fetch, weights_remote
+    from tlkit.files.downloads import fetch, weights_remote
 
     entry = next(iter(models.get_model_weights(name)))
     config = _Config(Preprocessing.from_torchvision(entry), tuple(entry.meta["categories"]))

@@ -11,10 +11,10 @@ from nets import furthest, seeded, weights
 from torch import Tensor, nn
 
 import tlkit as tl
-from tlkit.layers import Description
-from tlkit.settings import Options, Settings
-from tlkit.shapes import on_meta
-from tlkit.training import compute_loss
+from tlkit.graph.shapes import on_meta
+from tlkit.layers.descriptions import Description
+from tlkit.layers.options import Options, Settings
+from tlkit.training.loop import compute_loss
 
 Layers = Mapping[str, tuple[Any, ...]]
 

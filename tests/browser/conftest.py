@@ -51,7 +51,7 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flower that no notebook sees unless it is uploaded, in a folder named like its class."""
-    from tlkit.drawing import draw_flower
+    from tlkit.images.drawing import draw_flower
 
     photo = tmp_path_factory.mktemp("uploads") / "sunflowers" / "mine.png"
     photo.parent.mkdir()

@@ -14,7 +14,7 @@ import pytest
 
 LONGEST = 120  # seconds that a child may take on a busy machine
 # A server that imported these and computed nothing forks the children: a process that ran a network may hang in a fork.
-PRELOADED = ["__main__", "tlkit", "tlkit.helper", "tlkit.images", "torchvision.models.vgg"]
+PRELOADED = ["__main__", "tlkit", "tlkit.helper", "tlkit.images.sets", "torchvision.models.vgg"]
 
 
 class Child:

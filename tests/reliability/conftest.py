@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-for folder in (Path(__file__).parent.parent, Path(__file__).parent):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-import samples  # noqa: E402
-from apart import Child  # noqa: E402
+import samples
+from apart import Child
 
 
 @pytest.fixture
@@ -24,7 +18,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four rows a shard, so that few pictures fill several."""
-    monkeypatch.setattr("tlkit.layout.MOST_ROWS", samples.ROWS_PER_SHARD)
+    monkeypatch.setattr("tlkit.features.spec.MOST_ROWS", samples.ROWS_PER_SHARD)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from nets import narrow_vgg16, seeded
 from PIL import Image
 
 import tlkit as tl
+from tlkit.features.store import FeatureStore, StoreSpec
 from tlkit.helper import TransferLearningHelper
-from tlkit.store import FeatureStore, StoreSpec
 
 ROWS_PER_SHARD = 4
 CLASSES = ("daisy", "roses")

@@ -13,8 +13,8 @@ import pytest
 import samples
 from PIL import ExifTags, Image
 
-from tlkit import images
-from tlkit.decoding import SUFFIXES, BadImagesError, Geometry, decode
+from tlkit.images import sets
+from tlkit.images.decoding import SUFFIXES, BadImagesError, Geometry, decode
 
 SIZE = 32
 FORMATS = {".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".ppm": "PPM"}
@@ -130,7 +130,7 @@ def reasons():
 
 def test_all_broken_photos_are_listed_at_once_each_with_its_reason(zoo):
     with pytest.raises(BadImagesError, match=f"{len(reasons())} of ") as caught:
-        images.load(zoo, split=None, size=SIZE).pixels()
+        sets.load(zoo, split=None, size=SIZE).pixels()
     lines = str(caught.value).splitlines()[1:-1]
     assert len(lines) == len(reasons())
     for name, reason in reasons().items():
@@ -140,7 +140,7 @@ def test_all_broken_photos_are_listed_at_once_each_with_its_reason(zoo):
 
 
 def test_broken_photos_are_skipped_on_request_and_everything_else_is_read(zoo):
-    pictures = images.load(zoo, split=None, size=SIZE, on_bad="skip")
+    pictures = sets.load(zoo, split=None, size=SIZE, on_bad="skip")
     assert {path.name for path, _ in pictures.skipped} == set(reasons())
     assert {path.name for path in pictures.paths} == {*good_files(), *(f"{number}.png" for number in range(8))}
     assert pictures.pixels().shape == (8 + len(good_files()), 3, SIZE, SIZE)
@@ -189,7 +189,7 @@ def test_a_damaged_photo_of_any_format_is_read_or_refused_with_a_sentence(tmp_pa
     for number in range(12):
         content = flipped(whole, number, 1 + number) if number % 2 else whole[: chance.randrange(1, len(whole))]
         (root / "daisy" / f"damaged {number}{suffix}").write_bytes(content)
-    pictures = images.load(root, split=None, size=SIZE, on_bad="skip")
+    pictures = sets.load(root, split=None, size=SIZE, on_bad="skip")
     assert len(pictures) + len(pictures.skipped) == 4 + 12
     assert pictures.pixels().shape == (len(pictures), 3, SIZE, SIZE)
     assert sum(".png" not in path.suffix for path, _ in pictures.skipped) >= (0 if suffix == ".png" else 4)
@@ -216,26 +216,26 @@ def test_folders_that_make_no_classes_are_each_explained(tmp_path):
     root = samples.make_photos(tmp_path / "photos", 4)
     (root / "empty").mkdir()
     with pytest.raises(ValueError, match=r"Class 'empty' has no pictures\. Expected in .* found: none\. Add pictures"):
-        images.load(root)
+        sets.load(root)
     samples.save_picture(root / "empty" / "only.png", 50)
     with pytest.raises(ValueError, match=r"Class 'empty' in .* has one usable picture, and a split needs two"):
-        images.load(root)
-    assert len(images.load(root, split=None)) == 5
+        sets.load(root)
+    assert len(sets.load(root, split=None)) == 5
     for name in ("empty", "roses"):
         (root / name).rename(tmp_path / name)
     with pytest.raises(ValueError, match=r"one subfolder for each class, two at least.* It has only 'daisy'\."):
-        images.load(root)
+        sets.load(root)
 
 
 def test_a_photo_in_two_classes_or_both_sets_is_warned_of(tmp_path):
     root = samples.make_photos(tmp_path / "photos", 12)
-    flowers = images.load(root)
+    flowers = sets.load(root)
     trained, tested = flowers.train.paths[0], flowers.test.paths[0]
     assert trained.parent == tested.parent
     tested.write_bytes(trained.read_bytes())
     with pytest.warns(UserWarning, match=r"1 picture is in the training and the test set: .*\(leakage\)"):
-        images.load(root)
+        sets.load(root)
     other = next(path for path in flowers.train.paths if path.parent != trained.parent)
     other.write_bytes(trained.read_bytes())
     with pytest.warns(UserWarning, match=r"1 picture is in two classes: .* One of the labels is wrong"):
-        images.load(root)
+        sets.load(root)

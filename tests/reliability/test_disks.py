@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import samples
 
-from tlkit.store import FeatureStore
+from tlkit.features.store import FeatureStore
 
 SHARDS, WIDTH = 6, 4096  # 64 kB a shard
 ROWS = SHARDS * samples.ROWS_PER_SHARD

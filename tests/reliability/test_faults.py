@@ -12,9 +12,9 @@ import pytest
 import samples
 import torch
 
-from tlkit import store as store_module
-from tlkit.layout import Layout
-from tlkit.store import FeatureStore, StoreError
+from tlkit.features import store as store_module
+from tlkit.features.spec import Layout
+from tlkit.features.store import FeatureStore, StoreError
 
 FAULTS = 200
 SHARDS = 10

@@ -16,8 +16,9 @@ PREPARE = """
 import sys, time
 sys.path[:0] = {folders!r}
 import samples
-from tlkit import decoding, layout
-layout.MOST_ROWS = samples.ROWS_PER_SHARD
+from tlkit.images import decoding
+from tlkit.features import spec as spec_module
+spec_module.MOST_ROWS = samples.ROWS_PER_SHARD
 decode = decoding.decode
 decoding.decode = lambda *arguments: time.sleep(0.05) or decode(*arguments)
 helper = samples.make_helper()

@@ -8,10 +8,11 @@ import time
 
 import samples
 
-from tlkit import drawing, layout
-from tlkit.layout import Layout
-from tlkit.shards import verify_shard
-from tlkit.store import FeatureStore
+from tlkit.features import spec as spec_module
+from tlkit.features.shards import verify_shard
+from tlkit.features.spec import Layout
+from tlkit.features.store import FeatureStore
+from tlkit.images import drawing
 
 KILLS = 24
 SHARDS = 60
@@ -37,7 +38,7 @@ def fill_slowly(send, path, log):
 
 def featurize(send, photos, path):
     """Featurize photos, slowly."""
-    layout.MOST_ROWS = samples.ROWS_PER_SHARD
+    spec_module.MOST_ROWS = samples.ROWS_PER_SHARD
     helper = samples.make_helper()
     run = helper.frozen_network.forward
 

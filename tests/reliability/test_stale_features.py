@@ -311,9 +311,9 @@ def test_other_names_of_variables_and_another_order_of_making_things(case):
 
 
 def featurize_elsewhere(send, photos, store):
-    from tlkit import layout
+    from tlkit.features import spec as spec_module
 
-    layout.MOST_ROWS = samples.ROWS_PER_SHARD
+    spec_module.MOST_ROWS = samples.ROWS_PER_SHARD
     helper = samples.make_helper()
     found = helper.featurize(samples.read_photos(photos, helper), to=store, progress=False)
     return found.computed, found.reasons, os.getpid()

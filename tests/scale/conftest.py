@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent
-for folder in (TESTS, TESTS / "reliability", TESTS / "scale"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+import pytest
+import samples
 
-import pytest  # noqa: E402
-import samples  # noqa: E402
-
-import tlkit as tl  # noqa: E402
-from tlkit.scale import engine, featurizing  # noqa: E402
-from tlkit.scale.workers import ShardFeaturizer  # noqa: E402
+import tlkit as tl
+from tlkit.scale import engine, featurizing
+from tlkit.scale.workers import ShardFeaturizer
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +25,7 @@ def two_workers():
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four rows a shard, so that few pictures fill several."""
-    monkeypatch.setattr("tlkit.layout.MOST_ROWS", samples.ROWS_PER_SHARD)
+    monkeypatch.setattr("tlkit.features.spec.MOST_ROWS", samples.ROWS_PER_SHARD)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "reliability")]
 import samples  # noqa: E402
 
 import tlkit as tl  # noqa: E402
-import tlkit.layout  # noqa: E402
+import tlkit.features.spec  # noqa: E402
 from tlkit.scale import featurizing  # noqa: E402
 from tlkit.scale.workers import ShardFeaturizer  # noqa: E402
 
@@ -43,7 +43,7 @@ class SlowFeaturizer(ShardFeaturizer):
 
 
 def main(address: str, photos: str, store: str, cpus_per_worker: str) -> None:
-    tlkit.layout.MOST_ROWS = samples.ROWS_PER_SHARD
+    tlkit.features.spec.MOST_ROWS = samples.ROWS_PER_SHARD
     featurizing.ShardFeaturizer = SlowFeaturizer
     helper = samples.make_helper()
     engine = tl.scale.Ray(address, workers=2, cpus_per_worker=int(cpus_per_worker))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import samples
 
-from tlkit.store import FeatureStore
+from tlkit.features.store import FeatureStore
 
 pytestmark = pytest.mark.ray
 
@@ -129,7 +129,7 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("made")
     photos, helper = samples.make_photos(folder / "photos", PICTURES), samples.make_helper()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tlkit.layout.MOST_ROWS", samples.ROWS_PER_SHARD)
+        patch.setattr("tlkit.features.spec.MOST_ROWS", samples.ROWS_PER_SHARD)
         local = helper.featurize(samples.read_photos(photos, helper), to=folder / "local", progress=False)
     assert local.computed == SHARDS
     return photos, local.path

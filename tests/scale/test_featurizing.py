@@ -12,8 +12,8 @@ import samples
 from torch import nn
 
 import tlkit as tl
+from tlkit.features.store import FeatureStore
 from tlkit.scale import featurizing
-from tlkit.store import FeatureStore
 
 
 def records(path) -> list[dict]:

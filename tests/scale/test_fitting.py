@@ -13,9 +13,9 @@ import torch
 from nets import narrow_vgg16
 
 import tlkit as tl
+from tlkit.features.store import FeatureStore
 from tlkit.scale import engine, fitting, loop
 from tlkit.scale.checkpoints import read_progress
-from tlkit.store import FeatureStore
 
 
 def make_helper() -> tl.TransferLearningHelper:

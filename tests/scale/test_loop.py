@@ -11,10 +11,10 @@ import torch
 from nets import chain, classifier
 
 import tlkit as tl
+from tlkit.features.store import FeatureStore
 from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
 from tlkit.scale.loop import FitJob, stop_file, train
 from tlkit.scale.packing import structure_of
-from tlkit.store import FeatureStore
 
 ROWS = 43  # the last shard and the last batch are shorter
 

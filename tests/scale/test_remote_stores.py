@@ -6,8 +6,8 @@ import pytest
 import samples
 
 import tlkit as tl
-from tlkit.storage import place
-from tlkit.store import FeatureStore
+from tlkit.features.store import FeatureStore
+from tlkit.files.storage import place
 
 
 @pytest.fixture(autouse=True)

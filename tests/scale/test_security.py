@@ -12,8 +12,8 @@ import pytest
 import samples
 
 import tlkit as tl
+from tlkit.features.store import FeatureStore
 from tlkit.scale.cluster import connected
-from tlkit.store import FeatureStore
 
 PACKAGE = Path(tl.__file__).parent
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

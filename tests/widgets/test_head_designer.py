@@ -212,7 +212,7 @@ def test_running_its_code_trains_the_same_head(shape, pooling, given):
 
 
 def test_a_feature_store_serves_as_well_as_features_in_memory(tmp_path):
-    from tlkit.store import StoreSpec
+    from tlkit.features.store import StoreSpec
 
     kept = features()
     key = StoreSpec({"graph": "test"}, {"cut": (8,)}, "float32", CLASSES, kept.labels)

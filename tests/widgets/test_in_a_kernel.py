@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("papermill")
 
-from tlkit.lessons import runner
+from tlkit.course.lessons import runner
 
 ROOT = Path(__file__).parent.parent.parent
 SETUP = """

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("ipywidgets")
 
-from tlkit.lessons import normalizer, runner
+from tlkit.course.lessons import normalizer, runner
 
 ROOT = Path(__file__).parents[2]
 STATES = "application/vnd.jupyter.widget-state+json"

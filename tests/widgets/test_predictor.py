@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import tlkit as tl
-from tlkit.decoding import Geometry, decode
+from tlkit.images.decoding import Geometry, decode
 from tlkit.widgets import Predictor
 from tlkit.widgets.photo import TOO_LARGE, jpeg
 

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tlkit import downloads
 from tlkit.commands import machine
 from tlkit.commands.output import say, say_facts
+from tlkit.files import downloads
 from tlkit.memory import readable_size
 
 __all__ = ["Finding", "examine", "run"]
 
-# What the default notebooks stay under (tlkit.lessons.costs), and the room for the flowers that are drawn for them and
-# for what they write.
+# What the default notebooks stay under (tlkit.course.lessons.costs), and the room for the flowers that are drawn for
+# them and for what they write.
 NOTEBOOK_MEMORY, NOTEBOOK_DISK = 1_500_000_000, 200_000_000
 
 VGG16_MEMORY = 1_500_000_000  # the peak of `featurize --backbone vgg16 --boundary fc2` on 2 cores
@@ -123,7 +123,7 @@ def _milliseconds() -> float:
 
     from tlkit import zoo
     from tlkit.helper import TransferLearningHelper
-    from tlkit.training import device
+    from tlkit.training.loop import device
 
     net = zoo.load().to(device())
     helper = TransferLearningHelper(net, net.landmarks.penultimate)

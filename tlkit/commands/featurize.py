@@ -11,20 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlkit import images, zoo
+from tlkit import zoo
 from tlkit.commands.info import finished_record
 from tlkit.commands.output import complain, few, progress_bar, say, say_facts
-from tlkit.differences import number_ranges
-from tlkit.graph import Network
+from tlkit.features.differences import number_ranges
+from tlkit.features.spec import Layout, StoreSpec
+from tlkit.features.store import Compute, StoreError, Work, fill_shard, prepare
+from tlkit.files.storage import RemotePath, free_space, place
+from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
-from tlkit.images import ImageSet
-from tlkit.layout import Layout, StoreSpec
+from tlkit.images import sets
+from tlkit.images.sets import ImageSet
+from tlkit.images.sources import picture_files
+from tlkit.images.tables import TABLES
 from tlkit.memory import counted, readable_size
-from tlkit.sources import picture_files
-from tlkit.storage import RemotePath, free_space, place
-from tlkit.store import Compute, StoreError, Work, fill_shard, prepare
-from tlkit.tables import TABLES
-from tlkit.training import device
+from tlkit.training.loop import device
 
 __all__ = ["run"]
 
@@ -37,7 +38,7 @@ def run(options: Namespace) -> int:
     _keep_apart(store, [root, place(options.folder)])
     helper = TransferLearningHelper(*_network(options, where))
     table = place(options.folder).suffix.lower() in TABLES
-    pictures = images.load(
+    pictures = sets.load(
         options.folder if table else root,
         split=None,
         size=helper.network.preprocessing,

@@ -8,11 +8,11 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 
-from tlkit import catalog, downloads
-from tlkit.commands import machine
+from tlkit.commands import catalog, machine
 from tlkit.commands.output import complain, say
-from tlkit.downloads import DownloadError, Remote
 from tlkit.errors import quoted
+from tlkit.files import downloads
+from tlkit.files.downloads import DownloadError, Remote
 from tlkit.memory import counted, readable_size
 
 __all__ = ["run"]

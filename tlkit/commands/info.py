@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.commands.output import few, say, say_facts
-from tlkit.layout import Layout
+from tlkit.features.shards import Shard, digest, read_record
+from tlkit.features.spec import Layout
+from tlkit.files.storage import RemotePath, place
 from tlkit.memory import counted, readable_size
-from tlkit.shards import Shard, digest, read_record
-from tlkit.storage import RemotePath, place
 
 __all__ = ["facts", "finished_record", "run"]
 

@@ -19,7 +19,7 @@ COMMANDS = {
     "serve": "give what was fetched to other machines on the same network",
     "doctor": "say what will work on this machine and what won't",
 }
-ENGINES = ("auto", "torch", "onnxruntime")  # those of tlkit.engines, which imports torch
+ENGINES = ("auto", "torch", "onnxruntime")  # those of tlkit.features.engines, which imports torch
 DTYPES = ("float32", "float16", "bfloat16")
 
 FEATURIZE = """\

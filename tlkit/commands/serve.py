@@ -6,11 +6,12 @@ import errno
 from argparse import Namespace
 from collections.abc import Mapping
 
-from tlkit import catalog, downloads
+from tlkit.commands import catalog
 from tlkit.commands.output import complain, say, say_facts
-from tlkit.downloads import Remote
+from tlkit.files import downloads
+from tlkit.files.downloads import Remote
+from tlkit.files.mirror import Delivery, Mirror, own_addresses
 from tlkit.memory import counted, readable_size
-from tlkit.mirror import Delivery, Mirror, own_addresses
 
 __all__ = ["run"]
 

@@ -6,10 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from tlkit.commands.output import complain, progress_bar, say
-from tlkit.layout import Layout
+from tlkit.features.shards import Shard, StoreError, verify_shard
+from tlkit.features.spec import Layout
+from tlkit.files.storage import RemotePath, place
 from tlkit.memory import counted
-from tlkit.shards import Shard, StoreError, verify_shard
-from tlkit.storage import RemotePath, place
 
 __all__ = ["run"]
 

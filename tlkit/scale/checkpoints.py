@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from tlkit.graph import Network
-from tlkit.optimizing import Optimizers
-from tlkit.publishing import published
+from tlkit.files.publishing import published
+from tlkit.files.weights import copied_out, mapped, write_weights
+from tlkit.graph.network import Network
 from tlkit.saving import _apart, _together
 from tlkit.scale.packing import numbers_of
-from tlkit.weights import copied_out, mapped, write_weights
+from tlkit.training.optimizers import Optimizers
 
 __all__ = ["Progress", "read_progress", "take_over", "write_checkpoint"]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tlkit.engines import is_exact
+from tlkit.features.engines import is_exact
 from tlkit.scale.cluster import require_ray, stop
 
 if TYPE_CHECKING:
-    from tlkit.graph import Network
+    from tlkit.features.store import FeatureStore
+    from tlkit.graph.network import Network
     from tlkit.helper import TransferLearningHelper
-    from tlkit.store import FeatureStore
-    from tlkit.training import History
+    from tlkit.training.loop import History
 
 __all__ = ["Ray"]
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from tlkit.decoding import BadImagesError
-from tlkit.layout import Layout, StoreSpec
+from tlkit.features.shards import StoreError, publish
+from tlkit.features.spec import Layout, StoreSpec
+from tlkit.features.store import FeatureStore, prepare
+from tlkit.files.storage import RemotePath, place
+from tlkit.images.decoding import BadImagesError
 from tlkit.scale.cluster import connected, quiet
 from tlkit.scale.packing import structure_of, write_network
 from tlkit.scale.workers import Job, ShardFeaturizer, task_of
-from tlkit.shards import StoreError, publish
-from tlkit.storage import RemotePath, place
-from tlkit.store import FeatureStore, prepare
 
 if TYPE_CHECKING:
     from tlkit.helper import TransferLearningHelper

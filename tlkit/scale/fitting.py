@@ -15,15 +15,15 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
-from tlkit.graph import Network
+from tlkit.features.shards import explain_failed_writes, sweep
+from tlkit.features.store import FeatureStore
+from tlkit.files.storage import RemotePath
+from tlkit.graph.network import Network
 from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
 from tlkit.scale.cluster import connected, quiet
 from tlkit.scale.loop import FitJob, stop_file, train_on_ray
 from tlkit.scale.packing import structure_of
-from tlkit.shards import explain_failed_writes, sweep
-from tlkit.storage import RemotePath
-from tlkit.store import FeatureStore
-from tlkit.training import History, as_data, check_training, take_classes
+from tlkit.training.loop import History, as_data, check_training, take_classes
 
 if TYPE_CHECKING:
     from tlkit.scale.engine import Ray

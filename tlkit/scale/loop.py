@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlkit.graph import Network
-from tlkit.optimizing import Optimizers
+from tlkit.features.store import FeatureStore
+from tlkit.graph.network import Network
 from tlkit.scale.checkpoints import Progress, take_over, write_checkpoint
 from tlkit.scale.packing import made_network
-from tlkit.store import FeatureStore
-from tlkit.training import compute_loss, next_order
+from tlkit.training.loop import compute_loss, next_order
+from tlkit.training.optimizers import Optimizers
 
 __all__ = ["FitJob", "stop_file", "train", "train_on_ray"]
 

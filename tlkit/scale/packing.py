@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tlkit.graph import Network
-from tlkit.weights import copied_out, mapped, write_weights
+from tlkit.files.weights import copied_out, mapped, write_weights
+from tlkit.graph.network import Network
 
 __all__ = ["filled_network", "made_network", "numbers_of", "structure_of", "write_network"]
 

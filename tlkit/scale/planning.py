@@ -12,14 +12,14 @@ from html import escape
 import torch
 
 from tlkit.builder import TransferLearning
-from tlkit.decoding import Geometry, decode
-from tlkit.engines import Engine, batch_size_for
 from tlkit.errors import quoted
-from tlkit.graph import Network
+from tlkit.features.engines import Engine, batch_size_for
+from tlkit.features.spec import StoreSpec
+from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
-from tlkit.layout import StoreSpec
+from tlkit.images.decoding import Geometry, decode
+from tlkit.images.preprocessing import Preprocessing
 from tlkit.memory import counted, readable_size
-from tlkit.preprocessing import Preprocessing
 
 __all__ = ["Plan", "plan"]
 
@@ -254,7 +254,7 @@ def _images_per_second(helper: TransferLearningHelper, rows: int, dtype: torch.d
 
 def _decode_per_core(preprocessing: Preprocessing | None) -> float:
     """Decode a drawn flower with as many pixels as a photo, in one thread."""
-    from tlkit.drawing import draw_flower
+    from tlkit.images.drawing import draw_flower
 
     stream = io.BytesIO()
     draw_flower("daisy", seed=1, size=round(math.sqrt(math.prod(PHOTO)))).save(stream, "JPEG", quality=90)

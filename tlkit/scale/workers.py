@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlkit.decoding import BadImagesError, Geometry, Pictures
-from tlkit.engines import Engine
-from tlkit.graph import Network
+from tlkit.features.engines import Engine
+from tlkit.features.shards import Shard, StoreError
+from tlkit.features.spec import StoreSpec
+from tlkit.features.store import fill_shard
+from tlkit.files.storage import RemotePath, on_disk, place
+from tlkit.graph.network import Network
 from tlkit.helper import _Rows
-from tlkit.images import ImageSet
-from tlkit.layout import StoreSpec
+from tlkit.images.decoding import BadImagesError, Geometry, Pictures
+from tlkit.images.sets import ImageSet
 from tlkit.scale.packing import filled_network
-from tlkit.shards import Shard, StoreError
-from tlkit.storage import RemotePath, on_disk, place
-from tlkit.store import fill_shard
 
 __all__ = ["Job", "ShardFeaturizer", "task_of"]
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tlkit.decoding import Geometry, decode, why_broken
-from tlkit.graph import Network
+from tlkit.graph.network import Network
+from tlkit.images.decoding import Geometry, decode, why_broken
 
 __all__ = ["Answer", "answers", "are_scores", "ask", "check_classifier", "read_picture"]
 

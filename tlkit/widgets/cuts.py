@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tlkit.errors import quoted
-from tlkit.graph import Network
-from tlkit.shapes import on_meta, without_values
-from tlkit.stages import stage_label, stages
-from tlkit.summary import weights_by_vertex
+from tlkit.graph.network import Network
+from tlkit.graph.shapes import on_meta, without_values
+from tlkit.graph.stages import stage_label, stages
+from tlkit.graph.summary import weights_by_vertex
 
 __all__ = ["Cut", "Cuts", "Part"]
 

@@ -11,7 +11,7 @@ import traitlets
 
 from tlkit.builder import TransferLearning
 from tlkit.errors import sentence
-from tlkit.graph import Network
+from tlkit.graph.network import Network
 from tlkit.widgets.background import Background, GivenUp
 from tlkit.widgets.controls import WRAPPED, button, toggles
 from tlkit.widgets.cut_facts import cut_facts, cut_in_words, cut_pictures, seconds_facts

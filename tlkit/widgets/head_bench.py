@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlkit.builder import TransferLearning
-from tlkit.features import FeatureRows
-from tlkit.graph import Network
-from tlkit.initializers import Distribution
-from tlkit.layers import Dense, Description, Output
-from tlkit.listeners import EvaluateEvery, Listener
+from tlkit.features.rows import FeatureRows
+from tlkit.graph.network import Network
+from tlkit.layers.descriptions import Dense, Description, Output
+from tlkit.layers.initializers import Distribution
+from tlkit.layers.updaters import Nesterovs
 from tlkit.memory import available_memory, readable_size
-from tlkit.training import History, Training, fit
+from tlkit.training.listeners import EvaluateEvery, Listener
+from tlkit.training.loop import History, Training, fit
 from tlkit.tuning import FineTuneConfiguration
-from tlkit.updaters import Nesterovs
 from tlkit.widgets.background import GivenUp
 from tlkit.widgets.heads import Head
 from tlkit.widgets.holding_out import check_features

@@ -10,9 +10,9 @@ from typing import Any
 import ipywidgets
 
 from tlkit.errors import sentence
-from tlkit.features import FeatureRows
-from tlkit.graph import Network
-from tlkit.layers import Dense, Description, Output
+from tlkit.features.rows import FeatureRows
+from tlkit.graph.network import Network
+from tlkit.layers.descriptions import Dense, Description, Output
 from tlkit.memory import counted
 from tlkit.widgets.background import Background, GivenUp
 from tlkit.widgets.controls import toggles

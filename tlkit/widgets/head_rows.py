@@ -7,9 +7,9 @@ from typing import Any
 
 import ipywidgets
 
-from tlkit.activations import ACTIVATIONS
-from tlkit.initializers import SCHEMES
-from tlkit.layers import Dense, Output
+from tlkit.layers.activations import ACTIVATIONS
+from tlkit.layers.descriptions import Dense, Output
+from tlkit.layers.initializers import SCHEMES
 from tlkit.widgets.controls import WRAPPED
 from tlkit.widgets.heads import ACTIVATION, WEIGHT_INIT
 

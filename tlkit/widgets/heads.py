@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from tlkit.errors import quoted
-from tlkit.layers import Dense, Description, Flatten, GlobalPool, Output
+from tlkit.layers.descriptions import Dense, Description, Flatten, GlobalPool, Output
 
 __all__ = ["ACTIVATION", "WEIGHT_INIT", "Head"]
 

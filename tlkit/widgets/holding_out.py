@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tlkit.errors import quoted
-from tlkit.features import FeatureRows, Features
+from tlkit.features.rows import FeatureRows, Features
 from tlkit.memory import available_memory, counted, readable_size
 
 __all__ = ["check_features", "hold_out"]

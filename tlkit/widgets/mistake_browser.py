@@ -8,10 +8,10 @@ from typing import Any
 import ipywidgets
 import traitlets
 
-from tlkit.evaluation import Evaluation
-from tlkit.graph import Network
-from tlkit.images import ImageSet
+from tlkit.graph.network import Network
+from tlkit.images.sets import ImageSet
 from tlkit.memory import counted
+from tlkit.training.evaluation import Evaluation
 from tlkit.widgets.face import Panel, code_block, headline, note, table
 from tlkit.widgets.mistakes import Mistakes
 from tlkit.widgets.photo import thumbnail

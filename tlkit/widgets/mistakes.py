@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tlkit.errors import near_misses, quoted
-from tlkit.evaluation import Evaluation, evaluate
-from tlkit.images import ImageSet
+from tlkit.images.sets import ImageSet
+from tlkit.training.evaluation import Evaluation, evaluate
 
 __all__ = ["Mistakes", "Pair"]
 

@@ -9,8 +9,8 @@ import ipywidgets
 from torch import Tensor
 
 from tlkit.errors import sentence
-from tlkit.graph import Network
-from tlkit.images import ImageSet
+from tlkit.graph.network import Network
+from tlkit.images.sets import ImageSet
 from tlkit.memory import counted
 from tlkit.widgets.answers import Answer, answers, are_scores, ask, check_classifier, read_picture
 from tlkit.widgets.face import Panel, code_block, error, headline, note, table
@@ -106,7 +106,7 @@ class Predictor(Panel):
         name = "net.classes[number]" if self._net.classes else "number"
         return (
             "import torch\n"
-            "from tlkit.decoding import Geometry, decode\n\n"
+            "from tlkit.images import Geometry, decode\n\n"
             f"pixels = torch.from_numpy(decode({where}, Geometry.of(net.preprocessing)))\n"
             "with torch.no_grad():\n"
             f"    probabilities = net(pixels[None]{moved})[0]{softmax}\n"

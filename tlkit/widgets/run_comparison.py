@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tlkit.layers import Dense
+from tlkit.layers.descriptions import Dense
 from tlkit.widgets.face import table
 from tlkit.widgets.head_bench import Run
 from tlkit.widgets.heads import Head
@@ -16,7 +16,7 @@ SHOWN = 5  # runs; the figures tell five curves apart
 
 def run_picture(runs: Sequence[Run]) -> str:
     """Return how the accuracy of the last runs rose, as an image with alternative text."""
-    from tlkit.plots import learning_curves
+    from tlkit.plots.charts import learning_curves
 
     shown = _last(runs)
     if not shown:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlkit.graph import Network
+from tlkit.graph.network import Network
 
 __all__ = ["USUAL", "UpdateRatios", "size_in_words"]
 

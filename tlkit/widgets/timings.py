@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tlkit.graph import Network
-from tlkit.layers import Output
-from tlkit.training import fit
-from tlkit.updaters import Nesterovs
+from tlkit.graph.network import Network
+from tlkit.layers.descriptions import Output
+from tlkit.layers.updaters import Nesterovs
+from tlkit.training.loop import fit
 from tlkit.widgets.background import GivenUp
 from tlkit.widgets.cuts import Cut, Cuts
 

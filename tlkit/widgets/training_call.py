@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tlkit.errors import near_misses, quoted
-from tlkit.graph import Network
+from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
-from tlkit.listeners import Listener
-from tlkit.training import History, as_data, fit
+from tlkit.training.listeners import Listener
+from tlkit.training.loop import History, as_data, fit
 
 __all__ = ["TrainingCall"]
 

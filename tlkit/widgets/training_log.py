@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from tlkit.listeners import Listener
-from tlkit.optimizing import DEFAULT_UPDATER
-from tlkit.training import Training
+from tlkit.training.listeners import Listener
+from tlkit.training.loop import Training
+from tlkit.training.optimizers import DEFAULT_UPDATER
 from tlkit.widgets.steps import UpdateRatios
 
 __all__ = ["LayerSteps", "TrainingLog"]

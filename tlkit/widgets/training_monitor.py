@@ -13,9 +13,9 @@ from typing import Any
 import ipywidgets
 
 from tlkit.errors import sentence
-from tlkit.listeners import EvaluateEvery, Listener
 from tlkit.memory import counted
-from tlkit.training import History, Training
+from tlkit.training.listeners import EvaluateEvery, Listener
+from tlkit.training.loop import History, Training
 from tlkit.widgets.curves import line_chart
 from tlkit.widgets.face import Panel, code_block, error, headline, note
 from tlkit.widgets.layer_table import layer_table
@@ -288,7 +288,7 @@ class TrainingMonitor(Panel):
 
     def _pictures(self) -> Iterator[Any]:
         """Draw the curves as images, which viewers without widgets show."""
-        from tlkit.plots import learning_curves
+        from tlkit.plots.charts import learning_curves
 
         if any(map(isfinite, self._seen.losses)):
             yield learning_curves(self._seen, show="loss")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tlkit.graph.shapes import on_meta
+
+
+def test_shapes_need_no_values_and_leave_the_module_alone():
+    module = nn.Sequential(nn.Conv2d(3, 4, 9), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    before = {name: (value.clone(), value._version) for name, value in module.state_dict().items()}
+    answer = on_meta(module, torch.empty(1, 3, 9, 9, device="meta"))  # too few values for batch norm to train on
+    assert answer.is_meta
+    assert answer.shape == (1, 4, 1, 1)
+    assert module.training
+    assert module[2].training
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name][0])
+        assert not value.is_meta
+
+
+def test_a_module_that_remembers_shapes_remembers_nothing_of_this_call():
+    class Remembering(nn.Module):
+        seen = None
+
+        def forward(self, x):
+            self.seen = x if self.seen is None else self.seen
+            return self.seen + x
+
+    module = Remembering()
+    on_meta(module, torch.empty(2, 3, device="meta"))
+    assert module.seen is None
+
+
+@pytest.mark.parametrize("keeps", ["a tensor", "a decision"])
+def test_what_needs_values_gets_zeros(keeps):
+    class Needy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.kept = torch.arange(4.0)
+
+        def forward(self, x, *, shift=0):
+            if keeps == "a decision" and x.sum() > 5:
+                return x
+            return self.layer(x + self.kept) + shift
+
+    answer = on_meta(Needy(), torch.empty(3, 4, device="meta"), shift=torch.empty(2, device="meta"))
+    assert answer.is_meta
+    assert answer.shape == (3, 2)
+
+
+def test_errors_of_the_module_come_through():
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        on_meta(nn.Linear(4, 2), torch.empty(1, 5, device="meta"))

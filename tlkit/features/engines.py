@@ -1,0 +1,224 @@
+"""Engines: forms of a frozen network that run faster and say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlkit.errors import near_misses, quoted
+from tlkit.features.fingerprints import described, digest_of_tensor
+from tlkit.features.folding import folded
+from tlkit.features.shards import digest
+from tlkit.files.downloads import home
+from tlkit.graph.network import Network
+
+__all__ = ["ENGINES", "Engine", "batch_size_for", "is_exact"]
+
+ENGINES = ("auto", "torch", "onnxruntime")
+MANY_ROWS = 512  # from here on, a faster form gains more time than making it takes
+LARGEST_EXPORT = 300_000_000  # bytes of weights; ONNX Runtime holds them a second time, and a third while it starts
+TOLERANCE = 1e-4  # of the largest value: fast forms add in another order
+HALF_TOLERANCE = 2e-2  # where the features are stored as 16-bit numbers anyway
+CHECKED_ROWS = 4
+BATCH_BYTES = 128_000_000  # of what one vertex reads and answers, for all images of a batch
+LARGEST_BATCH = {"cpu": 16, "cuda": 256}  # larger ones take memory and are not faster
+MOST_KEPT = 6  # converted networks, in the folder of downloads
+HALVES = (torch.float16, torch.bfloat16)
+
+Run = Callable[[Any], tuple[Tensor, ...]]
+Make = Callable[["Engine", Any], Run]  # from an engine and its first rows
+
+
+def is_exact(engine: str, rows: int) -> bool:
+    """Say whether an engine gives the network's own answers, to the last digit.
+
+    Raises
+    ------
+    ValueError
+        For an unknown engine.
+    """
+    if engine not in ENGINES:
+        msg = f"engine is one of {quoted(ENGINES, 'or')}, got {engine!r}.{near_misses(engine, ENGINES)}"
+        raise ValueError(msg)
+    return engine == "torch" or (engine == "auto" and rows < MANY_ROWS)
+
+
+def batch_size_for(network: Network) -> int:
+    """Return how many images can run through a network together in little memory.
+
+    That is 16 on a CPU for most networks, and 4 for VGG16, whose first layers answer 13 MB for each image.
+    """
+    numbers = {name: prod(shape) for name, shape in network.output_shapes().items()}
+    vertices = network.vertices.items()
+    largest = max((numbers[name] + sum(map(numbers.get, vertex.inputs)) for name, vertex in vertices), default=1)
+    fitting = max(1, BATCH_BYTES // (4 * largest))
+    return min(LARGEST_BATCH.get(_device(network).type, 32), 2 ** (fitting.bit_length() - 1))
+
+
+class Engine:
+    """Runs a frozen network in the fastest form that says the same.
+
+    The first batch runs through the plain network too. A form that cannot be made, or whose answers differ by more
+    than rounding, is left with a warning that says so, and the next one is tried; the last is the network itself.
+
+    Parameters
+    ----------
+    engine : {"auto", "torch", "onnxruntime"}
+        "torch" is the network itself. "onnxruntime" is ONNX Runtime on a CPU. "auto" is the network itself for a few
+        rows, because the other forms take seconds to make; for many it is ONNX Runtime where it is installed and the
+        network runs on a CPU, else the network with batch normalization folded and channels last.
+    network : Network
+        A wholly frozen network; it is left alone.
+    rows : int
+        How many rows will run through it in all.
+    batch_size : int
+        How many will run together.
+    dtype : torch.dtype
+        How the answers will be kept; on a GPU, 16-bit answers are computed in 16 bits.
+
+    Attributes
+    ----------
+    name : str
+        The form that runs, with the version of its library; known after the first batch.
+    """
+
+    def __init__(
+        self, engine: str, network: Network, rows: int, batch_size: int = 16, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.network = network
+        self.batch_size = batch_size
+        self.dtype = dtype
+        self.name = f"torch {torch.__version__}"
+        self._run: Run | None = self._plain if is_exact(engine, rows) else None
+        self._engine = engine
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the network's answers for a batch, by name."""
+        x = _moved(x, _device(self.network))
+        if self._run is None:
+            self._run = self._first_that_agrees(x)
+        return dict(zip(self.network.outputs, self._run(x), strict=True))
+
+    def _plain(self, x: Any) -> tuple[Tensor, ...]:
+        return _contiguous(self.network(x))
+
+    def _first_that_agrees(self, x: Any) -> Run:
+        few = {name: value[:CHECKED_ROWS] for name, value in x.items()} if isinstance(x, dict) else x[:CHECKED_ROWS]
+        expected = self._plain(few)
+        for name, make in _forms(self._engine, self.network).items():
+            try:
+                run = make(self, few)
+                found = run(few)
+            except (ImportError, OSError, ValueError, RuntimeError) as error:
+                warnings.warn(f"{name} cannot run this network, so it runs slower: {error}", stacklevel=5)
+                continue
+            difference = max(map(_difference, expected, found))
+            if difference <= self._tolerance():
+                self.name = name
+                return run
+            msg = f"{name} differs by {difference:.1e} of the largest value, more than rounding, and is not used."
+            warnings.warn(msg, stacklevel=5)
+        return self._plain
+
+    def _tolerance(self) -> float:
+        half = self.dtype in HALVES and _device(self.network).type == "cuda"
+        return HALF_TOLERANCE if half else TOLERANCE
+
+
+def _forms(engine: str, network: Network) -> dict[str, Make]:
+    """Return the faster forms by name, the fastest first."""
+    forms: dict[str, Make] = {}
+    device = _device(network).type
+    size = sum(value.numel() * value.element_size() for value in network.parameters())
+    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+    if engine == "onnxruntime" or (engine == "auto" and device == "cpu" and installed and size <= LARGEST_EXPORT):
+        forms[f"onnxruntime {_version('onnxruntime')}"] = _onnxruntime
+    if engine == "auto":
+        forms[f"torch {torch.__version__}, folded"] = _folded
+    return forms
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return "(not installed)"
+
+
+def _folded(engine: Engine, few: Any) -> Run:
+    fast = folded(engine.network)
+    half = engine.dtype in HALVES and _device(fast).type == "cuda"
+
+    def run(x: Any) -> tuple[Tensor, ...]:
+        with torch.autocast("cuda", engine.dtype if half else torch.float16, enabled=half):
+            return _contiguous(fast(x))
+
+    return run
+
+
+def _onnxruntime(engine: Engine, few: Any) -> Run:
+    from tlkit.exporting import onnxruntime_run
+
+    network = engine.network
+    shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
+    # folding leaves less to convert; the pictures may have another size than the network's usual one
+    fast = Network(folded(network).vertices, shapes, network.outputs)
+    folder = home() / "engines"
+    path = folder / f"{_fingerprint(network, shapes, engine.batch_size)}.onnx"
+    answers = onnxruntime_run(fast, engine.batch_size, path)
+    _keep_newest(folder, path)
+    return lambda x: answers(network.named_inputs(x))
+
+
+def _fingerprint(network: Network, shapes: Mapping[str, tuple[int, ...]], batch_size: int) -> str:
+    """Tell converted networks apart by all that they depend on."""
+    from tlkit import __version__
+
+    made_by = [__version__, torch.__version__, *map(_version, ("onnxscript", "onnxruntime"))]
+    graph = [[name, vertex.inputs, described(vertex.module)] for name, vertex in network.vertices.items()]
+    values = {**dict(network.named_buffers()), **network.state_dict()}
+    weights = [[name, str(value.dtype), digest_of_tensor(value)] for name, value in values.items()]
+    return digest([made_by, graph, weights, shapes, network.outputs, batch_size])[:32]
+
+
+def _keep_newest(folder: Path, used: Path) -> None:
+    """Remove converted networks that were not used for longest."""
+    with suppress(OSError):
+        used.touch()
+        for old in sorted(folder.glob("*.onnx"), key=lambda path: -path.stat().st_mtime)[MOST_KEPT:]:
+            old.unlink(missing_ok=True)
+
+
+def _device(network: Network) -> torch.device:
+    return next(itertools.chain(network.parameters(), network.buffers()), torch.empty(0)).device
+
+
+def _moved(x: Any, where: torch.device) -> Any:
+    if isinstance(x, Mapping):
+        return {name: _moved(value, where) for name, value in x.items()}
+    if where.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(where, non_blocking=True)  # the CPU goes on decoding meanwhile
+    return x.to(where)
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    """Return the largest difference, as a share of the largest value."""
+    if expected.shape != found.shape:
+        return float("inf")
+    difference = (found.float() - expected.float()).abs().max()
+    return float(difference.nan_to_num(float("inf"))) / max(1.0, float(expected.abs().max()))
+
+
+def _contiguous(answers: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    answers = answers if isinstance(answers, tuple) else (answers,)
+    return tuple(value.contiguous() for value in answers)

@@ -1,0 +1,334 @@
+"""From picture files to square uint8 pixels: one file in `decode`, many of them in threads in `Pictures`."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+
+from tlkit.errors import near_misses, quoted
+from tlkit.files.storage import RemotePath, name_below, opened
+from tlkit.images.preprocessing import Preprocessing
+
+__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "why_broken"]
+
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImagesError(ValueError):
+    """Some pictures cannot be decoded.
+
+    Attributes
+    ----------
+    broken : tuple of (Path, str)
+        Every broken picture of the set with its reason; the message shows the first 20.
+    """
+
+    def __init__(self, broken: Iterable[tuple[Path, str]], *, total: int, root: Path) -> None:
+        self.broken = tuple(broken)
+        lines = [f"  {name_below(root, path)}: {reason}" for path, reason in self.broken[:20]]
+        if len(self.broken) > 20:
+            lines.append(f"  ... and {len(self.broken) - 20} more (all of them are in the error's .broken)")
+        super().__init__(
+            f"{len(self.broken)} of {total} pictures in {root} cannot be decoded:\n" + "\n".join(lines) + "\n"
+            "Replace or delete these files, or load the others with on_bad='skip'."
+        )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a picture becomes a square: its shorter side is resized, then the center is cut out.
+
+    Parameters
+    ----------
+    size : int
+        Height and width of the square, in pixels.
+    resize : int
+        Length of the resized shorter side, in pixels; at least `size`.
+    interpolation : str
+        Name of a Pillow filter, such as "bilinear" or "bicubic".
+    """
+
+    size: int = 224
+    resize: int = 256
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.resize:
+            msg = (
+                f"A crop of {self.size} pixels cannot be cut from a shorter side of {self.resize} pixels. "
+                "The size is at least 1 and at most the resized shorter side."
+            )
+            raise ValueError(msg)
+        filters = [name.lower() for name in Image.Resampling.__members__]
+        if self.interpolation not in filters:
+            msg = (
+                f"There is no interpolation {self.interpolation!r}: Pillow has {quoted(filters)}."
+                f"{near_misses(self.interpolation, filters)}"
+            )
+            raise ValueError(msg)
+
+    @classmethod
+    def of(cls, size: int | Preprocessing) -> Geometry:
+        """Read a network's preprocessing, or take a size with the usual margin: 224 pixels are cut from 256."""
+        if isinstance(size, Preprocessing):
+            return cls(size.size, size.resize, size.interpolation)
+        if isinstance(size, int):
+            return cls(size, round(size / 0.875))
+        msg = f"size={size!r} is neither a number of pixels nor a network's preprocessing. Write size=224, for example."
+        raise TypeError(msg)
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the crop's left, top, right and bottom edges in the pixels of a picture before it is resized."""
+        shorter = min(width, height)
+        edges = []
+        for length in (width, height):
+            resized = int(self.resize * length / shorter)
+            start = round((resized - self.size) / 2)
+            edges.append((start * length / resized, (start + self.size) * length / resized))
+        (left, right), (top, bottom) = edges
+        return left, top, right, bottom
+
+
+def decode(path: str | os.PathLike[str] | IO[bytes], geometry: Geometry | None = None) -> np.ndarray:
+    """Decode one picture file.
+
+    The EXIF orientation is applied. Gray, palette, CMYK and 16-bit pixels become 8-bit RGB; transparency is dropped;
+    of an animation the first frame is taken. Crop and resize are one step over the crop's pixels only. A JPEG more
+    than twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size. Bytes of pixels that have changed are
+    noticed in a PNG, which holds checksums; in other formats, such as JPEG, they mostly give some other pixels.
+
+    Parameters
+    ----------
+    path : path or binary file
+        The file; its content counts, not its suffix.
+    geometry : Geometry, optional
+        Resize and crop; 224 pixels from a shorter side of 256 when left out.
+
+    Returns
+    -------
+    ndarray
+        uint8 of shape (3, size, size).
+
+    Raises
+    ------
+    OSError, ValueError, ...
+        Whatever Pillow raises for a broken file, and ValueError for a picture too large to open safely.
+    """
+    geometry = geometry or Geometry()
+    with Image.open(path) as image:
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            msg = (
+                f"it claims {image.width} x {image.height} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} that are "
+                "safe to open (PIL.Image.MAX_IMAGE_PIXELS)"
+            )
+            raise ValueError(msg)
+        if image.format == "PNG":
+            _require_right_checksums(image.fp)
+        image.draft(None, (2 * geometry.resize, 2 * geometry.resize))
+        image.load()
+        upright = _upright(image)
+        square = _rgb(upright).resize(
+            (geometry.size, geometry.size),
+            Image.Resampling[geometry.interpolation.upper()],
+            box=geometry.box(*upright.size),
+        )
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+
+def _require_right_checksums(png: IO[bytes]) -> None:
+    """Compare the pixels of a PNG with the checksums beside them, which Pillow does not."""
+    before = png.tell()
+    png.seek(8)
+    while len(head := png.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] != b"IDAT":
+            png.seek(length + 4, os.SEEK_CUR)
+            continue
+        content, checksum = png.read(length), png.read(4)
+        if len(checksum) == 4 and zlib.crc32(content, zlib.crc32(b"IDAT")) != int.from_bytes(checksum, "big"):
+            msg = "its pixels have changed: a checksum in the file is another"
+            raise ValueError(msg)
+    png.seek(before)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also writes the EXIF block anew, and fails where a camera left it damaged.
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        msg = "its pixels are floating-point numbers of unknown range; save it with 8 bits a channel"
+        raise ValueError(msg)
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip nearly all of them to white
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+class Pictures:
+    """Picture files as one array of pixels, decoded in threads when first read.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that messages name.
+    paths : sequence of Path
+        The files, all below `root`; row numbers count them.
+    geometry : Geometry
+        Resize and crop.
+    threads : int, optional
+        Decoding threads; one a processor (at most 16) when left out.
+    cache_megabytes : float
+        Decoded pixels stay in memory when those of all files take at most this much.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[Path],
+        geometry: Geometry,
+        *,
+        threads: int | None = None,
+        cache_megabytes: float = 256,
+    ) -> None:
+        self.root = root
+        self.paths = tuple(paths)
+        self.geometry = geometry
+        self.threads = threads or min(16, os.cpu_count() or 1)
+        shape = (len(self.paths), *self.shape)
+        self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= cache_megabytes * 2**20 else None
+        self._is_kept = np.zeros(len(self.paths), bool)
+        self._keeps = self._kept is not None
+
+    def passing(self) -> Pictures:
+        """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
+        pictures = copy.copy(self)
+        pictures._keeps = False
+        return pictures
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one picture's pixels."""
+        return 3, self.geometry.size, self.geometry.size
+
+    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[Tensor]:
+        """Yield uint8 pixels (n, 3, size, size) for each batch of row numbers, while the next ones are being decoded.
+
+        Raises
+        ------
+        BadImagesError
+            A picture is broken; all broken ones of all rows are listed.
+        """
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        ahead: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
+        try:
+            for rows in batches:
+                ahead.append(self._begin(pool, rows))
+                if len(ahead) > 1 + 2 * self.threads // max(1, len(rows)):
+                    yield _finish(*ahead.popleft())
+            while ahead:
+                yield _finish(*ahead.popleft())
+        except _BadPicture as bad:
+            broken = dict([bad.args, *self.broken()])
+            raise BadImagesError(sorted(broken.items()), total=len(self.paths), root=self.root) from bad.__cause__
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def broken(self) -> list[tuple[Path, str]]:
+        """Decode every picture and return the path and the reason of each that fails."""
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+            reasons = list(pool.map(self._reason, range(len(self.paths))))
+        return [(path, reason) for path, reason in zip(self.paths, reasons, strict=True) if reason]
+
+    def _begin(self, pool: ThreadPoolExecutor, rows: Sequence[int]) -> tuple[np.ndarray, list[Future[None]]]:
+        if self._kept is not None and self._is_kept[rows].all():
+            return self._kept[rows], []
+        pixels = np.empty((len(rows), *self.shape), np.uint8)
+        return pixels, [pool.submit(self._read, row, place) for row, place in zip(rows, pixels, strict=True)]
+
+    def _read(self, row: int, place: np.ndarray) -> None:
+        if self._is_kept[row]:
+            place[:] = self._kept[row]
+            return
+        try:
+            place[:] = decode(opened(self.paths[row]), self.geometry)
+        except Exception as error:  # a decoder that meets broken bytes may raise anything
+            raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
+        if self._keeps:
+            self._kept[row] = place
+            self._is_kept[row] = True
+
+    def _reason(self, row: int) -> str:
+        try:
+            self._read(row, np.empty(self.shape, np.uint8))
+        except _BadPicture as bad:
+            return bad.args[1]
+        return ""
+
+
+class _BadPicture(Exception):
+    """One picture's path and the reason why it cannot be decoded."""
+
+
+def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
+    for picture in reading:
+        picture.result()
+    return torch.from_numpy(pixels)
+
+
+def why_broken(path: Path | IO[bytes], error: Exception) -> str:
+    """Say in words why `decode` raised an error for a picture."""
+    if isinstance(error, UnidentifiedImageError):
+        return _no_picture(_start(path))
+    if isinstance(error, Image.DecompressionBombError):
+        claimed = re.search(r"\d+", str(error))
+        pixels = f"{int(claimed[0]):,}" if claimed else "too many"
+        return f"it claims {pixels} pixels, more than are safe to open (PIL.Image.MAX_IMAGE_PIXELS)"
+    if isinstance(error, OSError) and error.strerror:
+        link = f"it is a link to '{os.readlink(path)}': " if path.is_symlink() else ""
+        return f"{link}{error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _start(path: Path | IO[bytes]) -> bytes:
+    if not isinstance(path, (Path, RemotePath)):
+        path.seek(0)
+        return path.read(64)
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _no_picture(start: bytes) -> str:
+    if not start:
+        return "the file is empty"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, no picture"
+    if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "it is a HEIC picture, which Pillow does not read; save it as JPEG"
+    return "no picture in a format that Pillow knows"

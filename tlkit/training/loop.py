@@ -1,0 +1,416 @@
+"""Training: one loop for whole networks and for the part behind featurized data."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tlkit.errors import quoted
+from tlkit.graph.network import Network
+from tlkit.layers.initializers import generator_for
+from tlkit.layers.losses import MISSING, known
+from tlkit.training.listeners import Listener
+from tlkit.training.optimizers import Optimizers
+
+__all__ = [
+    "History",
+    "Training",
+    "as_data",
+    "check_labels",
+    "check_training",
+    "compute_loss",
+    "device",
+    "fit",
+    "next_order",
+    "take_classes",
+]
+
+
+@dataclass
+class History:
+    """What happened during one call of `fit`.
+
+    Parameters
+    ----------
+    losses : list of float
+        Loss of each iteration's batch, penalties included.
+    evaluations : list of (int, float)
+        Iterations seen and test accuracy, where a listener evaluated.
+    examples : int
+        Examples shown, repetitions counted.
+    seconds : float
+        Wall time.
+    stopped : str
+        Why training ended before its time, or an empty string.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
+    examples: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+
+    def __repr__(self) -> str:
+        why = f", stopped: {self.stopped}" if self.stopped else ""
+        return f"History({len(self.losses)} iterations, {self.examples} examples{why})"
+
+
+class Training:
+    """The state of a running `fit`, as listeners see it.
+
+    Parameters
+    ----------
+    network : Network
+        The network that is trained.
+    history : History
+        Losses and evaluations so far.
+    epoch, iteration : int
+        Epochs finished and batches seen in this call.
+    """
+
+    def __init__(self, network: Network, optimizers: Optimizers, total: int) -> None:
+        self.network = network
+        self.optimizers = optimizers
+        self.total = total
+        self.history = History()
+        self.epoch = 0
+        self.iteration = 0
+        self.loss = float("nan")
+
+    @property
+    def ended(self) -> bool:
+        """Whether no batch follows."""
+        return bool(self.history.stopped) or self.iteration >= self.total
+
+    def stop(self, reason: str) -> None:
+        """End training after this batch."""
+        self.history.stopped = reason
+
+
+def fit(
+    net: Network,
+    data: Any,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    max_iterations: int | None = None,
+    listeners: Sequence[Listener] = (),
+    *,
+    progress: bool = True,
+) -> History:
+    """Train what is not frozen.
+
+    The network stays on its device (``net.to(tl.device("auto"))`` moves it) and is left in evaluation mode, also when
+    training is interrupted: everything up to the last whole batch counts. Updaters keep their state between calls.
+
+    Parameters
+    ----------
+    net : Network
+        Its outputs must be `tl.Output` layers, which know their loss.
+    data : ImageSet, Features, FeatureStore or (x, y)
+        Images, features of the network's inputs, or a tuple of tensors with n rows each. A missing label is -100 among
+        class numbers and NaN among numbers.
+    epochs : int
+        Passes over the data.
+    batch_size : int
+        Examples a step.
+    shuffle : bool
+        Whether each epoch shows the examples in a new order; the order depends on `net.seed` and the epoch's number.
+    max_iterations : int, optional
+        Stop after this many batches.
+    listeners : sequence of Listener
+        Told about each iteration and whole epoch, for example `tl.EvaluateEvery(10, test)`.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs.
+    TypeError
+        When `data` is none of the kinds above.
+    """
+    data = as_data(data, net)
+    total = check_training(net, data, epochs, batch_size, max_iterations)
+    per_epoch = -(-len(data) // batch_size)
+    training = Training(net, Optimizers.of(net), total)
+    _tell(listeners, "training_started", training)
+    start = time.perf_counter()
+    losses: list[Tensor] = []
+    bar = tqdm(total=total, desc="fit", unit="batch", disable=not progress, leave=False)
+    net.train()
+    try:
+        with bar, _seeded(net):
+            for _ in range(epochs):
+                for batch in _epoch(net, data, batch_size, shuffle):
+                    losses.append(_step(training, *batch))
+                    training.history.examples += len(_values(batch[1])[0])
+                    _report(training, losses, bar, listeners)
+                    if training.ended:
+                        break
+                if training.iteration % per_epoch == 0 and not training.history.stopped:
+                    training.epoch += 1
+                    _tell(listeners, "epoch_done", training)
+                if training.ended:
+                    break
+    except KeyboardInterrupt:
+        training.stop("interrupted")
+        raise
+    finally:
+        training.history.losses = [float(loss) for loss in losses]
+        training.history.seconds = time.perf_counter() - start
+        net.eval()
+        _tell(listeners, "training_done", training)
+    take_classes(net, data)
+    return training.history
+
+
+def check_training(net: Network, data: Any, epochs: int, batch_size: int, max_iterations: int | None) -> int:
+    """Refuse what cannot be trained, and return the number of batches that training takes."""
+    _check_trainable(net)
+    check_labels(net, data.labels)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
+        if value is not None and value < 1:
+            msg = f"{name} must be at least 1, got {value}."
+            raise ValueError(msg)
+    total = epochs * -(-len(data) // batch_size)
+    return min(total, max_iterations or total)
+
+
+def take_classes(net: Network, data: Any) -> None:
+    """Give a network without class names those of the data, if there are as many as it answers."""
+    if data.classes and not net.classes and len(data.classes) == _n_answers(net):
+        net.classes = tuple(data.classes)
+
+
+def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) -> Tensor:
+    """Return the loss of a batch: the trained outputs' losses times their weights, added; missing labels take no part.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...) or mapping of input name to Tensor
+    labels : Tensor of shape (n,), or mapping of output name to Tensor for several outputs
+    """
+    raw = net.preactivations(x)
+    modules = net.vertices
+    targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
+    losses = {name: modules[name].module.compute_loss for name in _trained_outputs(net)}
+    return sum(loss(raw[name], targets[name]) for name, loss in losses.items())
+
+
+def device(name: str = "auto") -> torch.device:
+    """Return a device: "auto" is a GPU where there is one; "cpu", "cuda", "cuda:1" and "mps" are themselves.
+
+    Raises
+    ------
+    ValueError
+        When there is no such kind of device.
+    RuntimeError
+        When the device asked for is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        msg = f"'{name}' is no device. Use 'auto', 'cpu', 'cuda' ('cuda:1' is the second GPU) or 'mps'."
+        raise ValueError(msg) from error
+    count = {"cuda": torch.cuda.device_count, "mps": torch.backends.mps.is_available}.get(chosen.type, lambda: 1)()
+    if (chosen.index or 0) >= count:
+        msg = f"DEVICE='{name}' was asked for, but this machine has no such device. Use 'auto' or 'cpu'."
+        raise RuntimeError(msg)
+    return chosen
+
+
+def as_data(data: Any, net: Network) -> Any:
+    """Return data with batches that fit the network's inputs."""
+    if isinstance(data, tuple) and len(data) == 2:
+        x, y = data
+        data = _Tensors(dict(x) if isinstance(x, Mapping) else {net.inputs[0]: x}, y)
+    if not hasattr(data, "batches"):
+        hint = " Pass its .train or its .test." if hasattr(data, "train") else ""
+        msg = f"Expected images, features or a tuple of tensors (x, y), got {type(data).__name__}.{hint}"
+        raise TypeError(msg)
+    names = getattr(data, "names", net.inputs[:1])
+    if set(names) != set(net.inputs):
+        msg = (
+            f"The network reads {quoted(net.inputs)}, the data hold {quoted(names)}. Featurize again for this "
+            "network's boundary; features train helper.unfrozen_network, images the whole network."
+        )
+        raise ValueError(msg)
+    if len(data) == 0:
+        msg = "There is nothing to train on: the data hold no examples."
+        raise ValueError(msg)
+    return data
+
+
+class _Tensors:
+    """A tuple (x, y) with the interface of a data set."""
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, tensors: dict[str, Tensor], labels: Any) -> None:
+        self.tensors = tensors
+        self.labels = labels if isinstance(labels, Mapping) else torch.as_tensor(labels)
+        counts = [len(value) for value in [*tensors.values(), *_values(labels)]]
+        if len(set(counts)) > 1:
+            msg = f"The tensors must have one row for each example, got {counts} rows."
+            raise ValueError(msg)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.tensors)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Any, Any]]:
+        order = torch.arange(len(self)) if order is None else order
+        for rows in order.split(batch_size):
+            x = {name: value[rows] for name, value in self.tensors.items()}
+            yield x if len(x) > 1 else x.popitem()[1], _rows(self.labels, rows)
+
+
+def _values(value: Any) -> list[Tensor]:
+    return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
+def _rows(value: Any, rows: Tensor) -> Any:
+    return {name: tensor[rows] for name, tensor in value.items()} if isinstance(value, Mapping) else value[rows]
+
+
+def _check_trainable(net: Network) -> None:
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        msg = "Everything is frozen, so there is nothing to train. Unfreeze some of it: net.unfreeze(name)."
+        raise ValueError(msg)
+    for name in _trained_outputs(net):
+        module = net.vertices[name].module
+        if not hasattr(module, "compute_loss"):
+            msg = (
+                f"The output '{name}' ({type(module).__name__}) has no loss to train on. Replace it: "
+                f"tl.TransferLearning(net).remove_vertex_keep_connections('{name}')"
+                f".add_layer('{name}', tl.Output(n_classes), ...)."
+            )
+            raise ValueError(msg)
+
+
+def check_labels(net: Network, labels: Any) -> None:
+    if isinstance(labels, Mapping) and set(labels) != set(net.outputs):
+        msg = f"The network answers with {quoted(net.outputs)}, the labels are for {quoted(labels)}."
+        raise ValueError(msg)
+    for name in _trained_outputs(net):
+        module = net.vertices[name].module
+        of_output = labels[name] if isinstance(labels, Mapping) else labels
+        if of_output.ndim == 1 and not of_output.is_floating_point():
+            units = getattr(module, "out_features", None) or net.output_shapes()[name][0]
+            if units > 1:
+                _check_class_numbers(name, of_output, units)
+
+
+def _trained_outputs(net: Network) -> list[str]:
+    """Leave out frozen outputs, and what the trainable half of a split network hands on from the frozen half."""
+    constant = net.frozen - net.passing
+    return [name for name in net.outputs if name in net.vertices and name not in constant]
+
+
+def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
+    labels = labels[known(labels)]
+    if not len(labels):
+        msg = f"Every label of the output '{name}' is missing ({MISSING}), so there is nothing to train on."
+        raise ValueError(msg)
+    low, high = int(labels.min()), int(labels.max())
+    if not 0 <= low <= high < classes:
+        msg = (
+            f"The output '{name}' tells {classes} classes apart, numbered from 0 to {classes - 1}; the labels go from "
+            f"{low} to {high}. Give it one unit for each class."
+        )
+        raise ValueError(msg)
+
+
+def _n_answers(net: Network) -> int:
+    return net.output_shapes()[net.outputs[0]][0]
+
+
+@contextlib.contextmanager
+def _seeded(net: Network) -> Iterator[None]:
+    """Let the network's seed decide about dropout too, without touching the caller's random numbers."""
+    if net.seed is None:
+        yield
+        return
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(net.seed + net.epochs_seen)
+        yield
+
+
+def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
+    return data.batches(batch_size, next_order(net, data, shuffle))
+
+
+def next_order(net: Network, data: Any, shuffle: bool) -> Tensor | None:
+    """Begin an epoch of a network, and return the order of its rows; None is the order of the data."""
+    order = None
+    if shuffle:
+        seed = int(torch.randint(2**31, (1,))) if net.seed is None else net.seed
+        generator = generator_for(seed, f"epoch {net.epochs_seen}")
+        # a store that is larger than memory knows an order that it can read quickly
+        order = (
+            data.shuffled(generator) if hasattr(data, "shuffled") else torch.randperm(len(data), generator=generator)
+        )
+    net.epochs_seen += 1
+    return order
+
+
+def _step(training: Training, x: Any, labels: Any) -> Tensor:
+    where = next(training.network.parameters()).device
+    x, labels = _moved(x, where), _moved(labels, where)
+    optimizers = training.optimizers
+    optimizers.zero_grad()
+    loss = compute_loss(training.network, x, labels)
+    if where.type == "cpu" and _is_lost(training, loss):
+        return loss.detach()
+    loss.backward()
+    return loss.detach() + optimizers.step()
+
+
+def _is_lost(training: Training, loss: Tensor) -> bool:
+    """Stop where no step leads anywhere; asking a GPU for the loss makes it wait, so that is done now and then."""
+    if not torch.isfinite(loss):
+        training.stop(
+            f"the loss is {float(loss.detach())}; try a smaller learning rate, and look for such values in the data"
+        )
+    return bool(training.history.stopped)
+
+
+def _moved(value: Any, where: torch.device) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _moved(tensor, where) for name, tensor in value.items()}
+    return value.to(where, non_blocking=True)
+
+
+def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequence[Listener]) -> None:
+    training.iteration += 1
+    bar.update()
+    if training.iteration % 10 == 1 or training.iteration == training.total:
+        bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
+        _is_lost(training, losses[-1])
+    if listeners and not training.history.stopped:
+        training.loss = float(losses[-1])
+        training.history.losses.append(training.loss)
+        _tell(listeners, "iteration_done", training)
+
+
+def _tell(listeners: Sequence[Listener], event: str, training: Training) -> None:
+    for listener in listeners:
+        getattr(listener, event)(training)
