@@ -12,7 +12,7 @@ import pytest
 import samples
 
 import tlkit as tl
-from tlkit.features.store import FeatureStore
+from tlkit.features.store import FeatureStore, StoreError
 from tlkit.scale.cluster import connected
 
 PACKAGE = Path(tl.__file__).parent
@@ -117,7 +117,7 @@ def test_a_pickle_in_place_of_features_is_not_read(tmp_path):
 
     store, _ = samples.fill(tmp_path / "store", samples.make_spec(8))
     (tmp_path / "store/shards/00001.safetensors").write_bytes(pickle.dumps(Run()))
-    with pytest.raises(tl.store.StoreError, match="damaged"):
+    with pytest.raises(StoreError, match="damaged"):
         FeatureStore(tmp_path / "store").load()
     assert not (tmp_path / "ran").exists()
     del store

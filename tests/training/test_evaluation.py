@@ -289,7 +289,5 @@ def test_data_of_another_kind_is_refused_in_a_sentence():
 
 
 def test_importing_the_module_loads_neither_torchmetrics_nor_matplotlib():
-    code = (
-        "import sys, tlkit.training.evaluation; print([m for m in ('torchmetrics', 'matplotlib') if m in sys.modules])"
-    )
+    code = "import sys, tlkit.training.evaluation; print({'torchmetrics', 'matplotlib'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
