@@ -22,7 +22,7 @@ from tlkit.features.shards import digest
 from tlkit.files.downloads import home
 from tlkit.graph.network import Network
 
-__all__ = ["ENGINES", "Engine", "batch_size_for", "is_exact"]
+__all__ = ["ENGINES", "Engine", "RowFeaturizer", "batch_size_for", "is_exact"]
 
 ENGINES = ("auto", "torch", "onnxruntime")
 MANY_ROWS = 512  # from here on, a faster form gains more time than making it takes
@@ -134,6 +134,38 @@ class Engine:
     def _tolerance(self) -> float:
         half = self.dtype in HALVES and _device(self.network).type == "cuda"
         return HALF_TOLERANCE if half else TOLERANCE
+
+
+class RowFeaturizer:
+    """Computes the boundary tensors of some rows of a data set, by name: what a store is filled with.
+
+    Parameters
+    ----------
+    run : Engine
+        What runs the frozen part.
+    data : data set
+        With `batches`.
+    batch_size : int
+        Rows that run together.
+    dtype : torch.dtype
+        How the answers are kept.
+    first : int
+        The number of the first row of `data`, where these are a part of the rows only.
+    """
+
+    def __init__(self, run: Engine, data: Any, batch_size: int, dtype: torch.dtype, *, first: int = 0) -> None:
+        self.run, self.data, self.batch_size, self.dtype, self.first = run, data, batch_size, dtype, first
+
+    @property
+    def engine(self) -> str:
+        """What computed them, for the record."""
+        return self.run.name
+
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        """Return the boundary tensors of some rows."""
+        batches = self.data.batches(self.batch_size, torch.tensor(rows) - self.first)
+        parts = [self.run(x) for x, _ in batches]
+        return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
 
 
 def _forms(engine: str, network: Network) -> dict[str, Make]:

@@ -13,9 +13,8 @@ from safetensors import safe_open
 from tlkit.files.publishing import published
 from tlkit.files.weights import copied_out, mapped, write_weights
 from tlkit.graph.network import Network
-from tlkit.saving import _apart, _together
 from tlkit.scale.packing import numbers_of
-from tlkit.training.optimizers import Optimizers
+from tlkit.training.optimizers import Optimizers, join_state, part_state
 
 __all__ = ["Progress", "read_progress", "take_over", "write_checkpoint"]
 
@@ -50,7 +49,7 @@ class Progress:
 
 def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:
     """Write a network's weights, what its updaters remember, and how far it has come."""
-    plain, tensors = _apart(net.optimizers.state() if net.optimizers else {})
+    plain, tensors = part_state(net.optimizers.state() if net.optimizers else {})
     header = {"progress": asdict(progress), "updater_state": plain}
     with published(path, "fit.safetensors") as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in numbers_of(net).items()}
@@ -70,7 +69,7 @@ def take_over(net: Network, path: Path) -> Progress:
             value.copy_(tensors[name])
     optimizers = Optimizers.of(net)
     where = {name: value.device for name, value in net.named_parameters()}
-    state = _together(header["updater_state"], tensors)
+    state = join_state(header["updater_state"], tensors)
     optimizers.restore({name: _moved(values, where[name]) for name, values in state.items()})
     progress = Progress(**header["progress"])
     net.epochs_seen = progress.epochs_seen

@@ -167,9 +167,7 @@ class _OwnRows:
 
     def __init__(self, job: FitJob, rank: int, world: int) -> None:
         self.job, self.rank, self.world = job, rank, world
-        self.store = FeatureStore(job.store)
-        self.store.in_memory = False  # reads what is asked for from the files, shard by shard
-        self.rows_per_shard = len(self.store._layout.shards[0].rows)
+        self.store = FeatureStore(job.store, in_memory=False)  # reads what is asked for, shard by shard
 
     def __len__(self) -> int:
         return len(self.store)
@@ -188,7 +186,7 @@ class _OwnRows:
         together = max(1, READ_BYTES * len(self) // (self.store.nbytes * self.job.batch_size) * self.world)
         for start in range(0, len(batches), together):
             some = batches[start : start + together]
-            own = [rows[(rows // self.rows_per_shard) % self.world == self.rank] for rows in some]
+            own = [rows[(rows // self.store.rows_per_shard) % self.world == self.rank] for rows in some]
             for (x, labels), rows in zip(self._read(own), some, strict=True):
                 yield x, labels, len(rows)
 

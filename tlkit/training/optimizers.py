@@ -13,9 +13,10 @@ from tlkit.graph.network import Network
 from tlkit.layers.options import Settings
 from tlkit.layers.updaters import Adam, Updater
 
-__all__ = ["DEFAULT_UPDATER", "Optimizers"]
+__all__ = ["DEFAULT_UPDATER", "STATE", "Optimizers", "join_state", "part_state"]
 
 DEFAULT_UPDATER = Adam(lr=1e-3)
+STATE = ".updater/"  # before the names of the state's tensors in a file; no vertex's name starts with a dot
 
 
 @dataclass
@@ -144,6 +145,26 @@ class Optimizers:
             for name, values in state.items():
                 if id(parameters[name]) in trained:
                     optimizer.state[parameters[name]] = dict(values)
+
+
+def part_state(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """Part what `Optimizers.state` returned into plain values by weight, and tensors by a name of their own."""
+    plain, tensors = {}, {}
+    for weight, values in state.items():
+        plain[weight] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        for name in values.keys() - plain[weight].keys():
+            tensors[f"{STATE}{weight}/{name}"] = values[name].detach().cpu().contiguous()
+    return plain, tensors
+
+
+def join_state(plain: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """Join again what `part_state` parted; tensors of other names are passed over."""
+    state = {weight: dict(values) for weight, values in plain.items()}
+    for name, value in tensors.items():
+        if name.startswith(STATE):
+            weight, part = name.removeprefix(STATE).rsplit("/", 1)
+            state[weight][part] = value
+    return state
 
 
 def _biases(module: nn.Module, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
