@@ -17,15 +17,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tlkit.errors import near_misses, quoted
 from tlkit.features.engines import Engine, RowFeaturizer, batch_size_for, is_exact
 from tlkit.features.fingerprints import described, digest_of_tensor
+from tlkit.features.moving import find_device, move
 from tlkit.features.rows import FeatureRows, Features
 from tlkit.features.spec import StoreSpec
 from tlkit.features.store import FeatureStore
 from tlkit.files.storage import RemotePath, at_once
 from tlkit.graph.network import Network
 from tlkit.images.augmenting import AugmentedImages, Views
+from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.lbfgs import solve
 from tlkit.training.listeners import Listener
-from tlkit.training.loop import History, as_data, fit
+from tlkit.training.loop import History, fit
 
 __all__ = ["TransferLearningHelper"]
 
@@ -114,8 +116,7 @@ class TransferLearningHelper:
         if not isinstance(engine, str):
             return engine.featurize(self, data, to, dtype=dtype, batch_size=batch_size, views=views, progress=progress)
         if isinstance(data, (Tensor, Mapping)):
-            rows = len(next(iter(_values(data))))
-            named = Engine(engine, self.frozen_network, 1, rows, dtype)(data)
+            named = Engine(engine, self.frozen_network, 1, count_rows(data), dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
         compute = self._compute(data, engine, dtype, batch_size, views)
@@ -144,7 +145,7 @@ class TransferLearningHelper:
     def _compute(
         self, data: Any, engine: str, dtype: torch.dtype, batch_size: int | None, views: int | None
     ) -> RowFeaturizer:
-        data = _unchanging(as_data(data, self.network), views, self.unfrozen_network.inputs)
+        data = _unchanging(wrap_data(data, self.network), views, self.unfrozen_network.inputs)
         if isinstance(data.labels, Mapping):
             msg = (
                 "Features hold one label for each row. For several outputs featurize the inputs alone, and give "
@@ -224,13 +225,9 @@ class TransferLearningHelper:
     def output_from_featurized(self, batch: Tensor | Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the network's answer for a batch of boundary tensors."""
         with torch.no_grad():
-            return self.unfrozen_network(self._moved(batch))
+            return self.unfrozen_network(move(batch, find_device(self.network)))
 
     # -- featurizing --------------------------------------------------------------------------------------------
-
-    def _moved(self, x: Any) -> Any:
-        where = next(self.network.parameters()).device
-        return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
 
     def _in_memory(self, compute: RowFeaturizer, *, progress: bool) -> Features:
         from tqdm.auto import tqdm

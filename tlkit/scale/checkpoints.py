@@ -67,21 +67,10 @@ def take_over(net: Network, path: Path) -> Progress:
     with torch.no_grad():
         for name, value in numbers_of(net).items():
             value.copy_(tensors[name])
-    optimizers = Optimizers.of(net)
-    where = {name: value.device for name, value in net.named_parameters()}
-    state = join_state(header["updater_state"], tensors)
-    optimizers.restore({name: _moved(values, where[name]) for name, values in state.items()})
+    Optimizers.of(net).restore(join_state(header["updater_state"], tensors))
     progress = Progress(**header["progress"])
     net.epochs_seen = progress.epochs_seen
     return progress
-
-
-def _moved(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    # counts of steps, which have no dimension, stay where torch.optim keeps them
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) and value.ndim else value
-        for name, value in values.items()
-    }
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tlkit.features.moving import move
 from tlkit.features.store import FeatureStore
 from tlkit.graph.network import Network
 from tlkit.scale.checkpoints import Progress, take_over, write_checkpoint
@@ -193,15 +194,15 @@ class _OwnRows:
     def _read(self, own: list[Tensor]) -> Iterator[tuple[Any, Tensor]]:
         """Read the rows of several batches together, and part them again."""
         counts, rows = [len(rows) for rows in own], torch.cat(own)
-        where = self.job.device
         if not len(rows):
-            names = {name: torch.empty(0, *shape, device=where) for name, shape in self.store.shapes.items()}
+            names = {name: torch.empty(0, *shape) for name, shape in self.store.shapes.items()}
             x, labels = (names if len(names) > 1 else names.popitem()[1]), torch.empty(0, dtype=torch.long)
         else:
             [(x, labels)] = self.store.batches(len(rows), rows)
-        labels = labels.to(where).split(counts)
+        x, labels = move((x, labels), torch.device(self.job.device))
+        labels = labels.split(counts)
         if not isinstance(x, dict):
-            return zip(x.to(where).split(counts), labels, strict=True)
-        parted = [value.to(where).split(counts) for value in x.values()]
+            return zip(x.split(counts), labels, strict=True)
+        parted = [value.split(counts) for value in x.values()]
         named = (dict(zip(x, values, strict=True)) for values in zip(*parted, strict=True))
         return zip(named, labels, strict=True)

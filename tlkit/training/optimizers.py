@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlkit.features.moving import move
 from tlkit.graph.network import Network
 from tlkit.layers.options import Settings
 from tlkit.layers.updaters import Adam, Updater
@@ -144,7 +145,7 @@ class Optimizers:
             trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             for name, values in state.items():
                 if id(parameters[name]) in trained:
-                    optimizer.state[parameters[name]] = dict(values)
+                    optimizer.state[parameters[name]] = _follow(parameters[name], values)
 
 
 def part_state(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
@@ -189,9 +190,15 @@ def _set_parameters(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
             del optimizer.state[parameter]
     optimizer.param_groups[0]["params"] = list(parameters)
     for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.ndim and value.device != parameter.device:
-                state[name] = value.to(parameter.device)
+        state.update(_follow(parameter, state))
+
+
+def _follow(parameter: nn.Parameter, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a weight's state on its device; counts of steps, without dimension, stay where torch.optim keeps them."""
+    return {
+        name: move(value, parameter.device) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in state.items()
+    }
 
 
 def _normalize_gradients(settings: Settings, gradients: list[Tensor]) -> None:
