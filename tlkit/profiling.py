@@ -15,6 +15,7 @@ from tlkit.builder import TransferLearning
 from tlkit.errors import near_misses
 from tlkit.features.engines import batch_size_for
 from tlkit.features.folding import folded
+from tlkit.features.moving import find_device, move
 from tlkit.features.rows import Features
 from tlkit.graph.network import Network
 from tlkit.graph.summary import weights_by_vertex
@@ -210,7 +211,7 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     accuracies = [_accuracy(name, train, test) for name in points]
     rows = range(min(STEP_ROWS, len(images.train)))
     (x, _), *_ = images.train.batches(len(rows), torch.tensor(rows))
-    steps = [seconds * len(images.train) for seconds in step_seconds(parts, x.to(_device(net)))]
+    steps = [seconds * len(images.train) for seconds in step_seconds(parts, x.to(find_device(net)))]
     return FreezeProfile(tuple(_rows(net, points, steps, accuracies, len(train) + len(test))), train, test)
 
 
@@ -230,9 +231,9 @@ def averaged(x: Tensor) -> Tensor:
 @torch.no_grad()
 def _features(front: list[Network], data: Any, batch_size: int, bar: tqdm) -> Features:
     kept: dict[str, list[Tensor]] = {part.outputs[0]: [] for part in front}
-    device = _device(front[0])
+    device = find_device(front[0])
     for pixels, labels in data.batches(batch_size):
-        x = pixels.to(device)
+        x = move(pixels, device)
         for part in front:
             x = part(x)
             kept[part.outputs[0]].append(averaged(x).float().cpu())
@@ -280,10 +281,6 @@ def _check_images(images: Any) -> None:
             f"{', '.join(images.test.classes)}. Both need the same ones, two at least."
         )
         raise ValueError(msg)
-
-
-def _device(net: Network) -> torch.device:
-    return next(net.parameters(), torch.empty(0)).device
 
 
 def _cells(row: CutProfile) -> tuple[str, str, str, str]:

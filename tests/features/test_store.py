@@ -161,7 +161,7 @@ def test_a_block_reads_few_shards_and_mixes_them(kept_and_mapped, monkeypatch):
     _, mapped = kept_and_mapped
     monkeypatch.setattr(streaming, "BLOCK_BYTES", 2 * mapped.nbytes // SHARDS)
     order = mapped.shuffled(torch.Generator().manual_seed(3))
-    per_shard = mapped._layout.rows_per_shard
+    per_shard = mapped.rows_per_shard
     first = order[: 2 * per_shard - per_shard // 2] // per_shard
     assert 1 <= len(first.unique()) <= 2 + (ROWS % per_shard > 0)
     assert not torch.equal(first, first.sort().values)
@@ -754,8 +754,8 @@ def test_other_features_written_by_another_process_are_noticed(tmp_path):
 def test_engines_fill_shards_in_any_order(tmp_path):
     spec, compute = make_spec(), Compute()
     assert prepare(tmp_path / "engine", spec).shards == tuple(range(SHARDS))
-    assert all(fill_shard(tmp_path / "engine", spec, number, compute) for number in reversed(range(SHARDS)))
-    assert not fill_shard(tmp_path / "engine", spec, 3, compute)
+    assert all(fill_shard(tmp_path / "engine", spec.shard(number), compute) for number in reversed(range(SHARDS)))
+    assert not fill_shard(tmp_path / "engine", spec.shard(3), compute)
     assert compute.asked == list(reversed(range(SHARDS)))
     fill(tmp_path / "loop")
     assert shard_bytes(tmp_path / "engine") == shard_bytes(tmp_path / "loop")

@@ -357,38 +357,6 @@ def test_an_output_without_a_loss_is_answered_with_how_to_replace_it():
         fit(chain(4, 5, 3))
 
 
-def test_data_for_other_inputs_are_refused():
-    features = tl.Features({"fc1": torch.rand(4, 4)}, torch.tensor([0, 1, 2, 0]), ("a", "b", "c"))
-    net = classifier(4, 3)
-    (name,) = net.inputs
-    with pytest.raises(ValueError, match=f"The network reads '{name}', the data hold 'fc1'. Featurize again"):
-        fit(net, features)
-
-
-def test_no_data_are_refused():
-    with pytest.raises(ValueError, match="nothing to train on"):
-        fit(classifier(4, 3), (torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)))
-
-
-def test_rows_without_a_partner_are_refused():
-    with pytest.raises(ValueError, match=r"one row for each example, got \[5, 4\] rows"):
-        fit(classifier(4, 3), (torch.zeros(5, 4), torch.zeros(4, dtype=torch.long)))
-
-
-@pytest.mark.parametrize("data", [torch.zeros(5, 4), [1, 2], (1, 2, 3)], ids=["tensor", "list", "three"])
-def test_what_is_no_data_set_is_answered_with_what_one_is(data):
-    with pytest.raises(TypeError, match=r"Expected images, features or a tuple of tensors \(x, y\), got (Ten|lis|tup)"):
-        fit(classifier(4, 3), data)
-
-
-def test_a_whole_split_is_answered_with_its_train_part():
-    class Split:
-        train = test = None
-
-    with pytest.raises(TypeError, match=r"got Split. Pass its .train"):
-        fit(classifier(4, 3), Split())
-
-
 @pytest.mark.parametrize("wrong", [3, -1])
 def test_labels_beyond_the_classes_are_refused_before_anything_moves(wrong):
     net = classifier(4, 3)

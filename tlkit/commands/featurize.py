@@ -123,7 +123,7 @@ def _fill(
         with progress_bar(sum(sizes.values()), text=f"Featurize into {store.name}", unit="pictures") as bar:
             data.advance = bar.update
             for number in numbers:
-                if fill_shard(store, spec, number, compute):
+                if fill_shard(store, spec.shard(number), compute):
                     computed.append(number)
                 else:
                     bar.update(sizes[number])

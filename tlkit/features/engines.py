@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,11 +17,12 @@ from torch import Tensor
 from tlkit.errors import near_misses, quoted
 from tlkit.features.fingerprints import described, digest_of_tensor
 from tlkit.features.folding import folded
+from tlkit.features.moving import find_device, move
 from tlkit.features.shards import digest
 from tlkit.files.downloads import home
 from tlkit.graph.network import Network
 
-__all__ = ["ENGINES", "Engine", "batch_size_for", "is_exact"]
+__all__ = ["ENGINES", "Engine", "RowFeaturizer", "batch_size_for", "is_exact"]
 
 ENGINES = ("auto", "torch", "onnxruntime")
 MANY_ROWS = 512  # from here on, a faster form gains more time than making it takes
@@ -62,7 +62,7 @@ def batch_size_for(network: Network) -> int:
     vertices = network.vertices.items()
     largest = max((numbers[name] + sum(map(numbers.get, vertex.inputs)) for name, vertex in vertices), default=1)
     fitting = max(1, BATCH_BYTES // (4 * largest))
-    return min(LARGEST_BATCH.get(_device(network).type, 32), 2 ** (fitting.bit_length() - 1))
+    return min(LARGEST_BATCH.get(find_device(network).type, 32), 2 ** (fitting.bit_length() - 1))
 
 
 class Engine:
@@ -105,7 +105,7 @@ class Engine:
     @torch.no_grad()
     def __call__(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the network's answers for a batch, by name."""
-        x = _moved(x, _device(self.network))
+        x = move(x, find_device(self.network))
         if self._run is None:
             self._run = self._first_that_agrees(x)
         return dict(zip(self.network.outputs, self._run(x), strict=True))
@@ -132,14 +132,46 @@ class Engine:
         return self._plain
 
     def _tolerance(self) -> float:
-        half = self.dtype in HALVES and _device(self.network).type == "cuda"
+        half = self.dtype in HALVES and find_device(self.network).type == "cuda"
         return HALF_TOLERANCE if half else TOLERANCE
+
+
+class RowFeaturizer:
+    """Computes the boundary tensors of some rows of a data set, by name: what a store is filled with.
+
+    Parameters
+    ----------
+    run : Engine
+        What runs the frozen part.
+    data : data set
+        With `batches`.
+    batch_size : int
+        Rows that run together.
+    dtype : torch.dtype
+        How the answers are kept.
+    first : int
+        The number of the first row of `data`, where these are a part of the rows only.
+    """
+
+    def __init__(self, run: Engine, data: Any, batch_size: int, dtype: torch.dtype, *, first: int = 0) -> None:
+        self.run, self.data, self.batch_size, self.dtype, self.first = run, data, batch_size, dtype, first
+
+    @property
+    def engine(self) -> str:
+        """What computed them, for the record."""
+        return self.run.name
+
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        """Return the boundary tensors of some rows."""
+        batches = self.data.batches(self.batch_size, torch.tensor(rows) - self.first)
+        parts = [self.run(x) for x, _ in batches]
+        return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
 
 
 def _forms(engine: str, network: Network) -> dict[str, Make]:
     """Return the faster forms by name, the fastest first."""
     forms: dict[str, Make] = {}
-    device = _device(network).type
+    device = find_device(network).type
     size = sum(value.numel() * value.element_size() for value in network.parameters())
     installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
     if engine == "onnxruntime" or (engine == "auto" and device == "cpu" and installed and size <= LARGEST_EXPORT):
@@ -157,7 +189,7 @@ def _version(package: str) -> str:
 
 def _folded(engine: Engine, few: Any) -> Run:
     fast = folded(engine.network)
-    half = engine.dtype in HALVES and _device(fast).type == "cuda"
+    half = engine.dtype in HALVES and find_device(fast).type == "cuda"
 
     def run(x: Any) -> tuple[Tensor, ...]:
         with torch.autocast("cuda", engine.dtype if half else torch.float16, enabled=half):
@@ -197,18 +229,6 @@ def _keep_newest(folder: Path, used: Path) -> None:
         used.touch()
         for old in sorted(folder.glob("*.onnx"), key=lambda path: -path.stat().st_mtime)[MOST_KEPT:]:
             old.unlink(missing_ok=True)
-
-
-def _device(network: Network) -> torch.device:
-    return next(itertools.chain(network.parameters(), network.buffers()), torch.empty(0)).device
-
-
-def _moved(x: Any, where: torch.device) -> Any:
-    if isinstance(x, Mapping):
-        return {name: _moved(value, where) for name, value in x.items()}
-    if where.type == "cuda" and x.device.type == "cpu":
-        return x.pin_memory().to(where, non_blocking=True)  # the CPU goes on decoding meanwhile
-    return x.to(where)
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:

@@ -7,15 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from tlkit.errors import quoted
 from tlkit.features.differences import number_ranges
@@ -35,12 +35,12 @@ from tlkit.features.shards import (
     verify_shard,
     write_shard,
 )
-from tlkit.features.spec import Layout, StoreSpec, reasons_to_compute
+from tlkit.features.spec import Layout, ShardSpec, StoreSpec, reasons_to_compute
 from tlkit.features.streaming import batches_by_blocks, shuffled_by_blocks
 from tlkit.files.storage import RemotePath, at_once, free_space, place
 from tlkit.memory import available_memory, counted, readable_size
 
-__all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "prepare"]
+__all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "fill_store", "prepare", "show_progress"]
 
 Compute = Callable[[range], Mapping[str, Tensor]]
 ROUNDS = 3
@@ -59,6 +59,10 @@ class FeatureStore(FeatureRows):
     ----------
     path : path or str
         Folder of the store, or an address such as ``s3://bucket/features``.
+    in_memory : bool, optional
+        Whether to keep the features in memory; when left out, whether they fit in half of what is available.
+    checked : bool
+        Whether all shards were compared with their checksums just now.
 
     Attributes
     ----------
@@ -79,13 +83,18 @@ class FeatureStore(FeatureRows):
         When it is unfinished, damaged, or of a newer version of tlkit.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        folder = place(path)
-        layout = Layout.read(folder)
-        self._attach(folder, layout)
-        small = self.nbytes <= CHECKED_AT_ONCE
-        if faults := _check(folder, layout.shards, content=small):
-            raise StoreError(_not_usable(folder, layout, faults))
+    def __init__(self, path: str | os.PathLike[str], *, in_memory: bool | None = None, checked: bool = False) -> None:
+        self.path = place(path)
+        self._layout = layout = Layout.read(self.path)
+        self.key, self.shapes, self.classes = layout.key, layout.shapes, layout.classes
+        self.dtype = getattr(torch, layout.dtype)
+        self.computed, self.reasons = 0, ()
+        if in_memory is not None:
+            self.in_memory = in_memory
+        small = checked or self.nbytes <= CHECKED_AT_ONCE
+        faults = () if checked else _check(self.path, layout.shards, content=small)
+        if faults:
+            raise StoreError(_not_usable(self.path, layout, faults))
         self._unchecked = set() if small else set(range(len(layout.shards)))
 
     @classmethod
@@ -132,38 +141,25 @@ class FeatureStore(FeatureRows):
         ...     len(store), store.computed
         (100, 1)
         """
-        folder, layout = place(path), spec.layout
-        work = prepare(folder, spec)
-        pending, computed = work.shards, 0
-        rows_to_do = sum(len(layout.shards[number].rows) for number in pending)
-        with _progress_bar(folder, len(spec) - rows_to_do, len(spec), shown=progress and bool(pending)) as advance:
-            for _ in range(ROUNDS):  # more than one only when several processes write here
-                for number in pending:
-                    computed += fill_shard(folder, spec, number, compute)
-                    advance(len(layout.shards[number].rows))
-                pending = tuple(fault.number for fault in _check(folder, [layout.shards[n] for n in pending]))
-                if not pending:
-                    break
-        if pending or Layout.read(folder) != layout:
-            msg = (
-                f"Another process keeps writing other features into '{folder}'. "
-                "Wait for it to end, or give each its own folder."
-            )
-            raise StoreError(msg)
-        store = cls.__new__(cls)
-        store._attach(folder, layout)
-        store.computed, store.reasons = computed, work.reasons
-        return store
+        folder = place(path)
 
-    def _attach(self, folder: Path | RemotePath, layout: Layout) -> None:
-        self.path, self._layout = folder, layout
-        self.key, self.shapes, self.classes = layout.key, layout.shapes, layout.classes
-        self.dtype = getattr(torch, layout.dtype)
-        self.computed, self.reasons = 0, ()
-        self._unchecked: set[int] = set()
+        def fill_shards(numbers: Sequence[int]) -> int:
+            computed = 0
+            with show_progress(folder, spec, numbers, shown=progress) as bar:
+                for number in numbers:
+                    computed += fill_shard(folder, spec.shard(number), compute)
+                    bar.update(len(spec.layout.shards[number].rows))
+            return computed
+
+        return fill_store(folder, spec, fill_shards)
 
     def __len__(self) -> int:
         return self._layout.rows
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Rows in each shard but the last, which may have fewer."""
+        return self._layout.rows_per_shard
 
     @cached_property
     def labels(self) -> Tensor:
@@ -200,7 +196,7 @@ class FeatureStore(FeatureRows):
 
     def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
         if self.in_memory:
-            return self._features._batches(batch_size, rows)
+            return self._features.batches(batch_size, rows)
         return batches_by_blocks(self, self._layout.shards, self._copy_rows, batch_size, rows)
 
     def _copy_rows(self, shard: Shard, rows: np.ndarray, into: Mapping[str, np.ndarray]) -> None:
@@ -277,28 +273,68 @@ def prepare(path: str | os.PathLike[str], spec: StoreSpec) -> Work:
     return Work(tuple(fault.number for fault in faults), reasons)
 
 
-def fill_shard(path: str | os.PathLike[str], spec: StoreSpec, number: int, compute: Compute) -> bool:
+def fill_shard(path: str | os.PathLike[str], spec: ShardSpec, compute: Compute) -> bool:
     """Compute and publish one shard of a prepared store, and return whether that was needed."""
-    folder, shard = place(path), spec.layout.shards[number]
+    folder, shard = place(path), spec.shard
     if check_shard(folder, shard) is None:
         return False
     start = time.perf_counter()
-    tensors = _checked(compute(shard.rows), spec, shard.rows)
+    tensors = _convert(compute(shard.rows), spec)
     seconds = time.perf_counter() - start
-    labels, images = spec.rows_of(shard.rows)
     engine = getattr(compute, "engine", "")
     with explain_failed_writes(folder):
-        write_shard(folder, shard, tensors, labels=labels, images=images, seconds=seconds, engine=engine)
+        write_shard(folder, shard, tensors, labels=spec.labels, images=spec.images, seconds=seconds, engine=engine)
     return True
 
 
-def _checked(tensors: Mapping[str, Tensor], spec: StoreSpec, rows: range) -> dict[str, Tensor]:
+def fill_store(folder: Path | RemotePath, spec: StoreSpec, fill_shards: Callable[[Sequence[int]], int]) -> FeatureStore:
+    """Fill what a store lacks, by a callable that is given the numbers of shards, and return the complete store.
+
+    Parameters
+    ----------
+    folder : path
+    spec : StoreSpec
+        What the store shall hold.
+    fill_shards : callable
+        Calls `fill_shard` for each of some shards, here or elsewhere, and returns how many were computed.
+
+    Raises
+    ------
+    StoreError
+        When another process keeps writing other features into the folder.
+    """
+    work = prepare(folder, spec)
+    pending, computed = work.shards, 0
+    for _ in range(ROUNDS):  # more than one only when several processes, or what is left of a dead one, write here
+        if not pending:
+            break
+        computed += fill_shards(pending)
+        pending = tuple(fault.number for fault in _check(folder, [spec.layout.shards[n] for n in pending]))
+    if pending or Layout.read(folder) != spec.layout:
+        msg = (
+            f"Another process keeps writing other features into '{folder}'. "
+            "Wait for it to end, or give each its own folder."
+        )
+        raise StoreError(msg)
+    store = FeatureStore(folder, checked=True)
+    store.computed, store.reasons = computed, work.reasons
+    return store
+
+
+def show_progress(folder: Path | RemotePath, spec: StoreSpec, numbers: Sequence[int], *, shown: bool) -> tqdm:
+    """Return a bar of all rows of a store, of which those of some shards are still to be computed."""
+    done = len(spec) - sum(len(spec.layout.shards[number].rows) for number in numbers)
+    text = f"Featurize into {folder.name}"
+    return tqdm(desc=text, initial=done, total=len(spec), unit=" rows", disable=not shown)
+
+
+def _convert(tensors: Mapping[str, Tensor], spec: ShardSpec) -> dict[str, Tensor]:
     """Convert what `compute` returned to the store's dtype, and refuse what does not belong there."""
     if not isinstance(tensors, Mapping) or set(tensors) != set(spec.shapes):
         got = quoted(tensors) if isinstance(tensors, Mapping) else type(tensors).__name__
         msg = f"The features need the boundary tensors {quoted(spec.shapes)} by name; got {got or 'none'}."
         raise StoreError(msg)
-    dtype, converted = getattr(torch, spec.dtype), {}
+    rows, dtype, converted = spec.shard.rows, getattr(torch, spec.dtype), {}
     for name, shape in spec.shapes.items():
         tensor, expected = tensors[name].detach(), (len(rows), *shape)
         if tuple(tensor.shape) != expected or not tensor.is_floating_point():
@@ -365,14 +401,3 @@ def _remove_surplus(folder: Path | RemotePath, count: int) -> None:
         for file in (folder / "shards").glob(f"*.{suffix}"):
             if file.stem.isdecimal() and int(file.stem) >= count:
                 file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _progress_bar(folder: Path | RemotePath, done: int, total: int, *, shown: bool) -> Iterator[Callable[[int], Any]]:
-    if not shown:
-        yield lambda rows: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(desc=f"Featurize into {folder.name}", initial=done, total=total, unit=" rows") as bar:
-        yield bar.update

@@ -206,6 +206,11 @@ class Pictures:
         Decoding threads; one a processor (at most 16) when left out.
     cache_megabytes : float
         Decoded pixels stay in memory when those of all files take at most this much.
+
+    Attributes
+    ----------
+    keeps : bool
+        Whether what is decoded now stays in memory.
     """
 
     def __init__(
@@ -224,12 +229,12 @@ class Pictures:
         shape = (len(self.paths), *self.shape)
         self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= cache_megabytes * 2**20 else None
         self._is_kept = np.zeros(len(self.paths), bool)
-        self._keeps = self._kept is not None
+        self.keeps = self._kept is not None
 
     def passing(self) -> Pictures:
         """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
         pictures = copy.copy(self)
-        pictures._keeps = False
+        pictures.keeps = False
         return pictures
 
     @property
@@ -280,7 +285,7 @@ class Pictures:
             place[:] = decode(opened(self.paths[row]), self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
             raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
-        if self._keeps:
+        if self.keeps:
             self._kept[row] = place
             self._is_kept[row] = True
 

@@ -174,6 +174,11 @@ class ImageSet:
         """Height and width of the decoded pictures, in pixels."""
         return self.geometry.size
 
+    @property
+    def class_counts(self) -> list[int]:
+        """How many pictures each class has, in the order of `classes`."""
+        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -239,12 +244,12 @@ class ImageSet:
         return ((x, self.labels[part]) for x, part in zip(pixels, parts, strict=True))
 
     def __repr__(self) -> str:
-        counts = self._counts()
+        counts = self.class_counts
         per_class = ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True))
         return f"ImageSet: {len(self)} images of {self.size} x {self.size} pixels ({per_class})"
 
     def _repr_html_(self) -> str:
-        return _html_table(repr(self).partition(" (")[0], self.classes, {"images": self._counts()})
+        return _html_table(repr(self).partition(" (")[0], self.classes, {"images": self.class_counts})
 
     def _numbers(self, rows: Sequence[int] | Tensor | None) -> Tensor:
         numbers = torch.arange(len(self))
@@ -252,9 +257,6 @@ class ImageSet:
             return numbers
         rows = torch.as_tensor(rows).cpu()
         return numbers[rows if rows.dtype == torch.bool else rows.long()]
-
-    def _counts(self) -> list[int]:
-        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
 
 
 @dataclass(frozen=True, repr=False)
@@ -286,7 +288,7 @@ class Split:
     def _repr_html_(self) -> str:
         size = self.train.size
         title = f"Split: {len(self.train)} training and {len(self.test)} test images of {size} x {size} pixels"
-        return _html_table(title, self.classes, {"train": self.train._counts(), "test": self.test._counts()})
+        return _html_table(title, self.classes, {"train": self.train.class_counts, "test": self.test.class_counts})
 
 
 def _broken(

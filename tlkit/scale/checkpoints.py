@@ -13,9 +13,8 @@ from safetensors import safe_open
 from tlkit.files.publishing import published
 from tlkit.files.weights import copied_out, mapped, write_weights
 from tlkit.graph.network import Network
-from tlkit.saving import _apart, _together
 from tlkit.scale.packing import numbers_of
-from tlkit.training.optimizers import Optimizers
+from tlkit.training.optimizers import Optimizers, join_state, part_state
 
 __all__ = ["Progress", "read_progress", "take_over", "write_checkpoint"]
 
@@ -50,7 +49,7 @@ class Progress:
 
 def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:
     """Write a network's weights, what its updaters remember, and how far it has come."""
-    plain, tensors = _apart(net.optimizers.state() if net.optimizers else {})
+    plain, tensors = part_state(net.optimizers.state() if net.optimizers else {})
     header = {"progress": asdict(progress), "updater_state": plain}
     with published(path, "fit.safetensors") as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in numbers_of(net).items()}
@@ -68,21 +67,10 @@ def take_over(net: Network, path: Path) -> Progress:
     with torch.no_grad():
         for name, value in numbers_of(net).items():
             value.copy_(tensors[name])
-    optimizers = Optimizers.of(net)
-    where = {name: value.device for name, value in net.named_parameters()}
-    state = _together(header["updater_state"], tensors)
-    optimizers.restore({name: _moved(values, where[name]) for name, values in state.items()})
+    Optimizers.of(net).restore(join_state(header["updater_state"], tensors))
     progress = Progress(**header["progress"])
     net.epochs_seen = progress.epochs_seen
     return progress
-
-
-def _moved(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    # counts of steps, which have no dimension, stay where torch.optim keeps them
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) and value.ndim else value
-        for name, value in values.items()
-    }
 
 
 def _header(path: Path) -> dict[str, Any]:

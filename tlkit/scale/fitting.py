@@ -23,7 +23,8 @@ from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_ch
 from tlkit.scale.cluster import connected, quiet
 from tlkit.scale.loop import FitJob, stop_file, train_on_ray
 from tlkit.scale.packing import structure_of
-from tlkit.training.loop import History, as_data, check_training, take_classes
+from tlkit.training.data import wrap_data
+from tlkit.training.loop import History, check_training, take_classes
 
 if TYPE_CHECKING:
     from tlkit.scale.engine import Ray
@@ -49,7 +50,7 @@ def fit(
 ) -> History:
     """Train a network on the features of a store, on the workers of a cluster."""
     _check(net, features, listeners)
-    store = as_data(features, net)
+    store = wrap_data(features, net)
     total = check_training(net, store, epochs, batch_size, max_iterations)
     start = time.perf_counter()
     with _checkpoint(store.path.absolute()) as path, _seeded(net):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tlkit.features.moving import move
 from tlkit.features.store import FeatureStore
 from tlkit.graph.network import Network
 from tlkit.scale.checkpoints import Progress, take_over, write_checkpoint
@@ -167,9 +168,7 @@ class _OwnRows:
 
     def __init__(self, job: FitJob, rank: int, world: int) -> None:
         self.job, self.rank, self.world = job, rank, world
-        self.store = FeatureStore(job.store)
-        self.store.in_memory = False  # reads what is asked for from the files, shard by shard
-        self.rows_per_shard = len(self.store._layout.shards[0].rows)
+        self.store = FeatureStore(job.store, in_memory=False)  # reads what is asked for, shard by shard
 
     def __len__(self) -> int:
         return len(self.store)
@@ -188,22 +187,22 @@ class _OwnRows:
         together = max(1, READ_BYTES * len(self) // (self.store.nbytes * self.job.batch_size) * self.world)
         for start in range(0, len(batches), together):
             some = batches[start : start + together]
-            own = [rows[(rows // self.rows_per_shard) % self.world == self.rank] for rows in some]
+            own = [rows[(rows // self.store.rows_per_shard) % self.world == self.rank] for rows in some]
             for (x, labels), rows in zip(self._read(own), some, strict=True):
                 yield x, labels, len(rows)
 
     def _read(self, own: list[Tensor]) -> Iterator[tuple[Any, Tensor]]:
         """Read the rows of several batches together, and part them again."""
         counts, rows = [len(rows) for rows in own], torch.cat(own)
-        where = self.job.device
         if not len(rows):
-            names = {name: torch.empty(0, *shape, device=where) for name, shape in self.store.shapes.items()}
+            names = {name: torch.empty(0, *shape) for name, shape in self.store.shapes.items()}
             x, labels = (names if len(names) > 1 else names.popitem()[1]), torch.empty(0, dtype=torch.long)
         else:
             [(x, labels)] = self.store.batches(len(rows), rows)
-        labels = labels.to(where).split(counts)
+        x, labels = move((x, labels), torch.device(self.job.device))
+        labels = labels.split(counts)
         if not isinstance(x, dict):
-            return zip(x.to(where).split(counts), labels, strict=True)
-        parted = [value.to(where).split(counts) for value in x.values()]
+            return zip(x.split(counts), labels, strict=True)
+        parted = [value.split(counts) for value in x.values()]
         named = (dict(zip(x, values, strict=True)) for values in zip(*parted, strict=True))
         return zip(named, labels, strict=True)

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tlkit.features.moving import find_device, move
 from tlkit.layers.losses import MISSING
+from tlkit.training.data import wrap_data
 
 __all__ = ["ClassScore", "Evaluation", "evaluate"]
 
@@ -217,15 +219,16 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     if batch_size < 1:
         msg = f"batch_size is the number of rows per forward pass, at least 1; got {batch_size!r}."
         raise ValueError(msg)
+    data = wrap_data(data)
     classes = tuple(getattr(data, "classes", None) or ())
     _warn_of_other_names(tuple(getattr(net, "classes", None) or ()), classes)
     answers, labels = [], []
     scores = _answers_scores(net)
     with _evaluation_mode(net) as place, torch.inference_mode():
-        for x, y in _batches(data, batch_size):
+        for x, y in data.batches(batch_size):
             if len(y) == 0:
                 continue
-            answer = net(_to(x, place))
+            answer = net(move(x, place))
             answer = answer.cpu() if isinstance(answer, Tensor) else answer
             if scores:
                 answer = answer.softmax(1)  # the order of the classes stays
@@ -258,28 +261,10 @@ def _evaluation_mode(net: nn.Module) -> Iterator[torch.device]:
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        yield next(net.parameters(), next(net.buffers(), torch.empty(0))).device
+        yield find_device(net)
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
-    if hasattr(data, "batches"):
-        yield from data.batches(batch_size)
-        return
-    if hasattr(data, "test") or not isinstance(data, tuple) or len(data) != 2:
-        hint = "; pass its .test or its .train" if hasattr(data, "test") else ""
-        msg = f"evaluate takes images, features or a tuple of tensors (x, y); got a {type(data).__name__}{hint}."
-        raise TypeError(msg)
-    x, y = data[0], torch.as_tensor(data[1])
-    for tensor in x.values() if isinstance(x, dict) else [x]:
-        if len(tensor) != len(y):
-            msg = f"A tuple (x, y) holds one label per row of x; got {len(tensor)} rows and {len(y)} labels."
-            raise ValueError(msg)
-    for start in range(0, len(y), batch_size):
-        rows = slice(start, start + batch_size)
-        yield {name: tensor[rows] for name, tensor in x.items()} if isinstance(x, dict) else x[rows], y[rows]
 
 
 def _answers_scores(net: nn.Module) -> bool:
@@ -295,10 +280,6 @@ def _labelled(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:
     if not isinstance(answer, Tensor) or labels.ndim != 1 or len(answer) != len(labels) or not missing.any():
         return answer, labels
     return answer[~missing], labels[~missing]
-
-
-def _to(x: Any, device: torch.device) -> Any:
-    return {name: tensor.to(device) for name, tensor in x.items()} if isinstance(x, dict) else x.to(device)
 
 
 def _check_rows(answer: Any, labels: Tensor, classes: tuple[str, ...]) -> None:

@@ -225,6 +225,13 @@ def _head(features: FeatureRows, width: int, rate: float, seed: int) -> Network:
 
 
 def _check(train: Any, held_out: Any, widths: Any, rates: Any, epochs: int, batch_size: int) -> None:
+    for data in (train, held_out):
+        if not isinstance(data, FeatureRows):
+            msg = (
+                f"The heads read features, got {type(data).__name__}. helper.featurize(images) gives some, and "
+                "profile.features(name) those of one boundary."
+            )
+            raise TypeError(msg)
     shapes = [dict(data.shapes) for data in (train, held_out)]
     if shapes[0] != shapes[1] or len(shapes[0]) != 1 or any(len(shape) != 1 for shape in shapes[0].values()):
         msg = (
