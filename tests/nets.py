@@ -10,7 +10,7 @@ from torchvision.models.vgg import VGG, make_layers
 
 import tlkit as tl
 from tlkit.graph.importing import from_module, take_over
-from tlkit.zoo import _landmarks, _vgg_names
+from tlkit.zoo import find_landmarks, name_vgg_layers
 
 NARROW = [4, 4, "M", 6, 6, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]
 
@@ -26,8 +26,8 @@ def narrow_vgg16(*, batch_norm: bool = False, classes: int = 10) -> tl.Network:
         for weight in module.parameters():
             if weight.ndim > 1:
                 nn.init.kaiming_normal_(weight)
-    net = take_over(module, [torch.empty(1, 3, 32, 32, device="meta")], rename=_vgg_names(module.features))
-    net._landmarks = _landmarks(net)
+    net = take_over(module, [torch.empty(1, 3, 32, 32, device="meta")], rename=name_vgg_layers(module.features))
+    net.landmarks = find_landmarks(net)
     return net
 
 

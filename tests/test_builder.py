@@ -33,7 +33,7 @@ def everything(net):
         "gradients": {name: value.requires_grad for name, value in net.named_parameters()},
         "modes": {name: module.training for name, module in net.named_modules()},
         "modules": {name: str(module) for name, module in net.named_modules()},
-        "frozen": dict(net._frozen),
+        "frozen": (net.frozen, net.passing),
         "settings": {name: vertex.settings for name, vertex in net.vertices.items()},
         "reads": {name: vertex.inputs for name, vertex in net.vertices.items()},
         "rest": copy.deepcopy(
@@ -218,7 +218,7 @@ def test_training_either_network_never_changes_the_other(memory, updater, tmp_pa
     net = classifier(4, 5, 3, updater=updater)
     state = {name: value.clone() for name, value in net.state_dict().items()}
     net.load_state_dict(MEMORIES[memory](state, tmp_path), assign=True)
-    net._set_frozen({})
+    net.freeze_exactly({})
     copied = tl.TransferLearning(net).build()
     for trained, other in ((copied, net), (net, copied)):
         before, own = weights(other), weights(trained)

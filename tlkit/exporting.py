@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from tlkit.files.copying import copied
+from tlkit.files.copying import copy_module
 from tlkit.files.publishing import published
 from tlkit.graph.network import Network, Vertex
 
@@ -163,7 +163,7 @@ def _plain(net: Network) -> Network:
             memo[id(value)] = nn.Parameter(moved, requires_grad=False) if isinstance(value, nn.Parameter) else moved
     safe = _safe_names(net)
     vertices = {
-        safe[name]: Vertex(copied(vertex.module, memo), [safe[other] for other in vertex.inputs])
+        safe[name]: Vertex(copy_module(vertex.module, memo), [safe[other] for other in vertex.inputs])
         for name, vertex in net.vertices.items()
     }
     shapes = {safe[name]: shape for name, shape in net.input_shapes.items()}

@@ -63,7 +63,7 @@ class TransferLearningHelper:
 
     def __init__(self, network: Network, *boundary: str | int) -> None:
         if boundary:
-            network._set_frozen(dict.fromkeys(network.ancestors(*boundary), False))
+            network.freeze_exactly(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
         self.frozen_network, self.unfrozen_network = network.split()
         _require_answers_image_by_image(self.frozen_network)

@@ -18,7 +18,7 @@ from tlkit.features.folding import folded
 from tlkit.features.moving import find_device, move
 from tlkit.features.rows import Features
 from tlkit.graph.network import Network
-from tlkit.graph.summary import weights_by_vertex
+from tlkit.graph.summary import collect_weights
 from tlkit.layers.descriptions import Output
 from tlkit.memory import counted, give_back, readable_size
 from tlkit.training.evaluation import evaluate
@@ -257,7 +257,7 @@ def _accuracy(name: str, train: Features, test: Features) -> float:
 def _rows(
     net: Network, points: list[str], steps: list[float], accuracies: list[float], n_images: int
 ) -> list[CutProfile]:
-    sizes = {name: sum(value.numel() for value in own.values()) for name, own in weights_by_vertex(net).items()}
+    sizes = {name: sum(value.numel() for value in own.values()) for name, own in collect_weights(net).items()}
     shapes = net.output_shapes()
     found = []
     for number, (name, accuracy) in enumerate(zip(points, accuracies, strict=True)):

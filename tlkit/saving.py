@@ -103,7 +103,7 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
     net.preprocessing = Preprocessing.from_dict(header["preprocessing"]) if header["preprocessing"] else None
     net.seed, net.epochs_seen = header["seed"], header["epochs_seen"]
     net.recipe = header["recipe"]
-    net._set_frozen(header["frozen"] if frozen else {})
+    net.freeze_exactly(header["frozen"] if frozen else {})
     if "updater_state" in header:
         Optimizers.of(net).restore(join_state(header["updater_state"], tensors))
     return net.eval()

@@ -85,7 +85,7 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
     net.preprocessing = config.preprocessing
     net.classes = config.classes
     net.recipe = {"source": {"zoo": name, "granularity": granularity}, "edits": []}
-    net._landmarks = _landmarks(net)
+    net.landmarks = find_landmarks(net)
     return net
 
 
@@ -111,7 +111,7 @@ def _make(name: str, weights: Any) -> tuple[nn.Module, _Config, Callable[[str], 
         )
         raise ValueError(msg)
     module, config = _torchvision(name, weights)
-    return module, config, _vgg_names(module.features) if name.startswith("vgg") else None
+    return module, config, name_vgg_layers(module.features) if name.startswith("vgg") else None
 
 
 # -- weights --------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def _packaged_file(package: _Package) -> Path:
 # -- names and landmarks --------------------------------------------------------------------------------------------
 
 
-def _vgg_names(features: nn.Sequential) -> Callable[[str], str]:
+def name_vgg_layers(features: nn.Sequential) -> Callable[[str], str]:
     """Name VGG's layers as the documentation does: block1_conv1 ... block5_pool, flatten, fc1, fc2, predictions."""
     table = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
     block = convolution = 1
@@ -199,7 +199,7 @@ def _vgg_names(features: nn.Sequential) -> Callable[[str], str]:
     return lambda hint: table.get(hint, hint)
 
 
-def _landmarks(net: Network) -> Landmarks:
+def find_landmarks(net: Network) -> Landmarks:
     """Find where an image classifier keeps its bottleneck and its head."""
     shapes = net.output_shapes()
     vertices = net.vertices

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from faces import chain, residual
+from torch import nn
+
+import tlkit as tl
 
 pytest.importorskip("ipywidgets")
 
@@ -68,3 +71,9 @@ def test_reading_images_is_measured_where_there_are_any():
 
 def test_measuring_can_be_given_up():
     assert measure(Cuts(chain()), given_up=lambda: True) is None
+
+
+def test_an_output_that_feeds_another_vertex_can_be_measured():
+    dense = {"first": tl.Vertex(nn.Linear(4, 5), ("x",)), "second": tl.Vertex(nn.Linear(5, 3), ("first",))}
+    cuts = Cuts(tl.Network(dense, {"x": (4,)}, ["first", "second"]))
+    assert measure(cuts).forward.keys() == {"first", "second"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkit.errors import near_misses, quoted
 from tlkit.graph.network import Network
-from tlkit.graph.stages import stages
+from tlkit.graph.stages import group_stages
 from tlkit.layers.modules import OutputLayer
 
 __all__ = ["Checked", "NotYet", "check", "exercise", "tasks"]
@@ -199,7 +199,7 @@ def one_block_less(net: Network) -> str:
     """Return the boundary behind which the last numbered block before the bottleneck begins ("block4_pool")."""
     shapes = net.output_shapes()
     before = {name: shapes[name] for name in net.vertices if name in net.ancestors(net.landmarks.bottleneck)}
-    blocks = [names for names in stages(before) if any(letter.isdigit() for letter in names[0])]
+    blocks = [names for names in group_stages(before) if any(letter.isdigit() for letter in names[0])]
     order = list(before)
     first = order.index(blocks[-1][0]) if len(blocks) > 1 else 0
     return order[first - 1] if first and order[first - 1] in net.cut_points else net.landmarks.fine_tune_from

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
-from tlkit.graph.code_places import line_here
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.code_places import find_current_line
+from tlkit.graph.shapes import run_on_meta
 from tlkit.layers.modules import NORMS
 
-__all__ = ["OUT_OF_PLACE", "Tracer", "set_item", "sizes_in_a_tuple"]
+__all__ = ["OUT_OF_PLACE", "Tracer", "set_item", "pack_sizes"]
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -49,10 +49,10 @@ class Proxy(fx.Proxy):
     """Stands for a tensor or a size; knows sizes, and tells ``x += y``, which changes x, from ``x = x + y``."""
 
     def __int__(self) -> int:
-        return int(self.tracer.known(self))
+        return int(self.tracer.evaluate(self))
 
     def __index__(self) -> int:
-        return operator.index(self.tracer.known(self))
+        return operator.index(self.tracer.evaluate(self))
 
     def __getattr__(self, k: str) -> fx.Proxy:
         return Attribute(self, k)
@@ -64,7 +64,7 @@ class Proxy(fx.Proxy):
         return super().__iter__()
 
     def __len__(self) -> int:
-        return self.tracer.known(self, len)
+        return self.tracer.evaluate(self, len)
 
     def __setitem__(self, place: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", set_item, (self, place, value), {})
@@ -90,7 +90,7 @@ class Attribute(fx.proxy.Attribute, Proxy):
 
 
 @contextlib.contextmanager
-def sizes_in_a_tuple() -> Iterator[None]:
+def pack_sizes() -> Iterator[None]:
     """Let ``torch.zeros(n, m)`` be recorded for sizes of an input: torch.fx records ``torch.zeros((n, m))`` only."""
     with torch.device("meta"):
         torch.empty(0)  # torch lists its functions the first time, which must not happen while they are replaced
@@ -160,9 +160,9 @@ class Tracer(fx.Tracer):
         return node
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.known(obj))
+        return bool(self.evaluate(obj))
 
-    def known(self, proxy: fx.Proxy, ask: Callable[[Any], Any] | None = None) -> Any:
+    def evaluate(self, proxy: fx.Proxy, ask: Callable[[Any], Any] | None = None) -> Any:
         """Return what a proxy stands for when that depends on shapes alone, and not on the number of examples.
 
         With `ask`, what that function says of it, such as its length.
@@ -193,7 +193,7 @@ class Tracer(fx.Tracer):
                     value = operator.attrgetter(node.target)(self.root)
                     return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
                 if node.op == "call_module":
-                    return on_meta(self.root.get_submodule(node.target), *args, **kwargs)
+                    return run_on_meta(self.root.get_submodule(node.target), *args, **kwargs)
                 if node.op == "call_method":
                     return getattr(args[0], node.target)(*args[1:], **kwargs)
                 return node.target(*args, **kwargs)
@@ -203,10 +203,10 @@ class Tracer(fx.Tracer):
     def _note(self, node: fx.Node) -> None:
         constants = [other for other in node.all_input_nodes if other.op == "get_attr"]
         if any(getattr(self.values[other], "_version", 0) for other in constants):
-            self.lines[node] = line_here()
+            self.lines[node] = find_current_line()
             self.constants[node] = constants
         if any(other in self.tensors and self._has_changed(other) for other in node.all_input_nodes):
-            self.lines[node] = line_here()
+            self.lines[node] = find_current_line()
             self.changes[node] = [other for other in self.tensors if self._has_changed(other)]  # views of it included
             self.tensors.update({other: self.values[other]._version for other in self.changes[node]})
         if node.op == "placeholder" or not self.follows.isdisjoint(node.all_input_nodes):

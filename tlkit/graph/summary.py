@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tlkit.graph.network import Network
 
-__all__ = ["Row", "Summary", "weights_by_vertex"]
+__all__ = ["Row", "Summary", "collect_weights"]
 
 COLUMNS = ("vertex", "type", "in, out", "parameters", "parameter shapes", "reads", "output shape", "training")
 NUMERIC = {"in, out", "parameters"}
@@ -42,7 +42,7 @@ class Summary:
         shapes = net.output_shapes()
         self.rows = [Row(name, "Input", "-", "-", "-", "-", _shape(net.input_shapes[name]), "-") for name in net.inputs]
         self.total = self.frozen = 0
-        own = weights_by_vertex(net)
+        own = collect_weights(net)
         for name, vertex in net.vertices.items():
             values = own[name]
             size = sum(value.numel() for value in values.values())
@@ -103,7 +103,7 @@ class Summary:
         return str(self)
 
 
-def weights_by_vertex(net: Network) -> dict[str, dict[str, Tensor]]:
+def collect_weights(net: Network) -> dict[str, dict[str, Tensor]]:
     """Return each vertex's parameters and batch-norm statistics; what several share belongs to the first."""
     found, counted = {}, set()
     for name, vertex in net.vertices.items():

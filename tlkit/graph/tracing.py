@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlkit.errors import near_misses, quoted
-from tlkit.graph.code_places import failed_at
-from tlkit.graph.fx_tracer import OUT_OF_PLACE, Tracer, set_item, sizes_in_a_tuple
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.code_places import find_failure
+from tlkit.graph.fx_tracer import OUT_OF_PLACE, Tracer, pack_sizes, set_item
+from tlkit.graph.shapes import run_on_meta
 
 __all__ = ["GRANULARITIES", "Trace", "trace"]
 
@@ -89,10 +89,10 @@ def _traced(tracer: Tracer, module: nn.Module, example_inputs: Sequence[Tensor])
     # an optional argument that is not given keeps its default; traced, it would look like a given one
     left_out = {p.name: p.default for p in parameters[len(example_inputs) :] if p.default is not p.empty}
     try:
-        with sizes_in_a_tuple():
+        with pack_sizes():
             return tracer.trace(module, concrete_args=left_out or None)
     except Exception as error:
-        place, owner = failed_at(error)
+        place, owner = find_failure(error)
         (cause, *_) = str(error).split(". ")
         if isinstance(error, fx.proxy.TraceError) or _runs(module, example_inputs):
             msg = (
@@ -122,7 +122,7 @@ def _check_answers(graph: fx.Graph, tracer: Tracer) -> None:
 def _runs(module: nn.Module, example_inputs: Sequence[Tensor]) -> bool:
     """Say whether a module runs on the inputs untraced: then they are not what is wrong."""
     try:
-        on_meta(module, *(torch.empty_like(value, device="meta") for value in example_inputs))
+        run_on_meta(module, *(torch.empty_like(value, device="meta") for value in example_inputs))
     except Exception:
         return False
     return True

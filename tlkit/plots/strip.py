@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tlkit.errors import near_misses
 from tlkit.graph.network import Network
-from tlkit.graph.summary import weights_by_vertex
+from tlkit.graph.summary import collect_weights
 from tlkit.plots.figure import INK, MUTED, STATES, WIDTH, Picture, sheet, shorten, text_width, write
 
 __all__ = ["draw_strip", "network_strip"]
@@ -32,7 +32,7 @@ def network_strip(net: Network, *, title: str | None = None) -> Picture:
     title : str, optional
         The figure's message; by default the number of trainable parameters.
     """
-    counts = {name: sum(map(Tensor.numel, own.values())) for name, own in weights_by_vertex(net).items()}
+    counts = {name: sum(map(Tensor.numel, own.values())) for name, own in collect_weights(net).items()}
     blocks = [
         (name, type(vertex.module).__name__, counts[name], name in net.frozen) for name, vertex in net.vertices.items()
     ]

@@ -16,7 +16,7 @@ from tlkit.builder import TransferLearning
 from tlkit.features.rows import FeatureRows
 from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Output
-from tlkit.layers.initializers import generator_for
+from tlkit.layers.initializers import make_generator
 from tlkit.layers.updaters import Nesterovs
 from tlkit.training.evaluation import evaluate
 from tlkit.tuning import FineTuneConfiguration
@@ -136,7 +136,7 @@ def head_grid(
     optimizer = torch.optim.SGD(stack.parameters(), lr=1.0, momentum=MOMENTUM, nesterov=True, fused=True)
     start = time.perf_counter()
     for epoch in range(epochs):
-        order = train.shuffled(generator_for(seed, f"epoch {epoch}"))
+        order = train.shuffled(make_generator(seed, f"epoch {epoch}"))
         for x, labels in train.batches(batch_size, order):
             optimizer.zero_grad()
             stack.loss(x.to(where, torch.float32), labels).backward()

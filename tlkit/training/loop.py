@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from tlkit.errors import quoted
 from tlkit.features.moving import find_device, move
 from tlkit.graph.network import Network
-from tlkit.layers.initializers import generator_for
-from tlkit.layers.losses import MISSING, known
+from tlkit.layers.initializers import make_generator
+from tlkit.layers.losses import MISSING, is_known
 from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.listeners import Listener
 from tlkit.training.optimizers import Optimizers
@@ -269,7 +269,7 @@ def _trained_outputs(net: Network) -> list[str]:
 
 
 def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
-    labels = labels[known(labels)]
+    labels = labels[is_known(labels)]
     if not len(labels):
         msg = f"Every label of the output '{name}' is missing ({MISSING}), so there is nothing to train on."
         raise ValueError(msg)
@@ -307,7 +307,7 @@ def next_order(net: Network, data: Any, shuffle: bool) -> Tensor | None:
     order = None
     if shuffle:
         seed = int(torch.randint(2**31, (1,))) if net.seed is None else net.seed
-        generator = generator_for(seed, f"epoch {net.epochs_seen}")
+        generator = make_generator(seed, f"epoch {net.epochs_seen}")
         # a store that is larger than memory knows an order that it can read quickly
         order = (
             data.shuffled(generator) if hasattr(data, "shuffled") else torch.randperm(len(data), generator=generator)

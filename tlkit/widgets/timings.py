@@ -77,9 +77,11 @@ class Timings:
         """Add up what a cut costs for a number of images."""
         frozen = sum(self.forward[name] for name in cut.vertices)
         trained = 0.0
-        for name, inputs in net._inputs.items():
+        for name, vertex in net.vertices.items():
             if name not in cut.vertices:
-                first = all(other in cut.shapes for other in inputs)  # nothing before it is trained: half the way back
+                first = all(
+                    other in cut.shapes for other in vertex.inputs
+                )  # nothing before it is trained: half the way back
                 trained += self.forward[name] + self.backward[name] / (2 if first else 1)
         steps = -(-images // BATCH_SIZE)
         featurized = images * trained + steps * (self.step + cut.trainable * self.update)
@@ -126,7 +128,6 @@ class _Watched:
 
     def __init__(self, cuts: Cuts, given_up: GivenUp, told: Callable[[str], None]) -> None:
         self.cuts, self.given_up, self.told = cuts, given_up, told
-        self.last_use = cuts.net._last_use()
 
     def run(self, size: int, *, backward: bool = True) -> dict[str, tuple[float, float]]:
         """Return each vertex's seconds an image, forward and backward; nothing when it was given up."""
@@ -144,7 +145,9 @@ class _Watched:
             answer, ahead = clock.forward()
             values[name] = answer[:size]
             seconds[name] = ahead / len(answer), clock.backward(ahead) if backward else 0.0
-            values = {other: value for other, value in values.items() if self.last_use[other] not in (*seconds, None)}
+            values = {
+                other: value for other, value in values.items() if not seconds.keys() >= set(net.consumers(other))
+            }
         return seconds
 
 

@@ -20,7 +20,7 @@ def refused(number, answer, hint, *about):
 @pytest.fixture(scope="module")
 def net():
     source = narrow_vgg16(batch_norm=True)
-    source._landmarks = tl.Landmarks("block5_pool", "fc2", "predictions", "block4_pool", "fc2")  # as in images of 224
+    source.landmarks = tl.Landmarks("block5_pool", "fc2", "predictions", "block4_pool", "fc2")  # as in images of 224
     return (
         tl.TransferLearning(source)
         .set_feature_extractor("block5_pool")
