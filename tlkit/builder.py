@@ -41,7 +41,7 @@ class TransferLearning:
     Examples
     --------
     >>> import tlkit as tl
-    >>> vgg16 = tl.zoo.load("vgg16", weights=None)  # doctest: +SKIP
+    >>> vgg16 = tl.zoo.load("vgg16", weights=None)
     >>> net = (
     ...     tl.TransferLearning(vgg16)
     ...     .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Nesterovs(5e-5, 0.9), seed=12345))
@@ -49,7 +49,9 @@ class TransferLearning:
     ...     .remove_vertex_keep_connections("predictions")
     ...     .add_layer("predictions", tl.Output(5, weight_init="xavier"), "fc2")
     ...     .build()
-    ... )  # doctest: +SKIP
+    ... )
+    >>> set(net.vertices) - net.frozen
+    {'predictions'}
     """
 
     def __init__(self, network: Network) -> None:

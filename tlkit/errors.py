@@ -20,8 +20,9 @@ def near_misses(name: str, names: Iterable[str]) -> str:
 
     Examples
     --------
+    >>> from tlkit.errors import near_misses
     >>> near_misses("fc_2", ["fc1", "fc2", "flatten"])
-    " Did you mean 'fc2' or 'fc1'?"
+    " Did you mean 'fc2'?"
     """
     close = difflib.get_close_matches(str(name), list(names), n=3, cutoff=0.6)
     return f" Did you mean {quoted(close, 'or')}?" if close else ""
@@ -40,6 +41,7 @@ def sentence(problem: BaseException) -> str:
 
     Examples
     --------
+    >>> from tlkit.errors import sentence
     >>> sentence(KeyError("There is no 'fc3'."))
     "There is no 'fc3'."
     """

@@ -71,9 +71,10 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
 
     Examples
     --------
-    >>> import tlkit as tl
-    >>> tl.export_onnx(tl.zoo.load(), "imagenet.onnx")  # doctest: +SKIP
-    PosixPath('imagenet.onnx')
+    >>> import torch, tlkit as tl
+    >>> net = tl.Network.from_module(torch.nn.Linear(4, 2), [torch.zeros(1, 4)])
+    >>> tl.export_onnx(net, "linear.onnx")
+    PosixPath('linear.onnx')
     """
     _check_packages()
     if not isinstance(net, Network):

@@ -34,6 +34,7 @@ def readable_size(size: float) -> str:
 
     Examples
     --------
+    >>> from tlkit.memory import readable_size
     >>> readable_size(184_000_000)
     '184 MB'
     >>> readable_size(1536)

@@ -184,11 +184,11 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     --------
     >>> import tlkit as tl
     >>> net = tl.zoo.load("efficientnet_lite0")
-    >>> profile = freeze_profile(net, tl.images.load("drawn", per_class=5), progress=False)
+    >>> profile = tl.freeze_profile(net, tl.images.load("drawn", per_class=5), progress=False)
     >>> profile
     FreezeProfile(19 cut points, 20 training images, 5 test images)
     >>> profile.at("blocks_4_2").trainable
-    2921632
+    3977096
     """
     _check_images(images)
     points = cuts(net)
@@ -220,6 +220,8 @@ def averaged(x: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
+    >>> from tlkit.profiling import averaged
     >>> averaged(torch.ones(2, 64, 7, 7)).shape, averaged(torch.ones(2, 197, 768)).shape
     (torch.Size([2, 64]), torch.Size([2, 768]))
     """

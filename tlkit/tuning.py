@@ -33,9 +33,9 @@ class FineTuneConfiguration(Options):
 
     Examples
     --------
-    >>> from tlkit.layers.updaters import Nesterovs
-    >>> tuning = FineTuneConfiguration(updater=Nesterovs(lr=5e-5, momentum=0.9), l2=None, seed=12345)
-    >>> FineTuneConfiguration.from_json(tuning.to_json()) == tuning
+    >>> import tlkit as tl
+    >>> tuning = tl.FineTuneConfiguration(updater=tl.Nesterovs(lr=5e-5, momentum=0.9), l2=None, seed=12345)
+    >>> tl.FineTuneConfiguration.from_json(tuning.to_json()) == tuning
     True
     """
 

@@ -33,6 +33,7 @@ def find(name: str) -> Remote:
 
     Examples
     --------
+    >>> from tlkit.commands.catalog import find
     >>> find("vgg16").name
     'vgg16-397923af.pth'
     """

@@ -40,6 +40,7 @@ def few(parts: Iterable[Any]) -> str:
 
     Examples
     --------
+    >>> from tlkit.commands.output import few
     >>> few(range(14))
     '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and 2 more'
     """

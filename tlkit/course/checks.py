@@ -110,7 +110,8 @@ def check(number: str, answer: Any = None, *about: Any) -> Checked:
 
     Examples
     --------
-    >>> check("05.1")  # doctest: +ELLIPSIS
+    >>> import tlkit as tl
+    >>> tl.check("05.1")
     Not yet: there is no answer so far. The task: seven kinds of flowers instead of five: how many parameters ...
     """
     known = _registered().get(str(number))

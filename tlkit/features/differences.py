@@ -22,6 +22,7 @@ def key_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
     Examples
     --------
+    >>> from tlkit.features.differences import key_differences
     >>> key_differences({"preprocessing": {"resize": 256}}, {"preprocessing": {"resize": 232}})
     ['preprocessing: resize 256 -> 232']
     """

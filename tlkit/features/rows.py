@@ -79,7 +79,8 @@ class FeatureRows:
 
         Examples
         --------
-        >>> features = Features({"fc2": torch.rand(10, 4)}, torch.zeros(10, dtype=torch.long), ["daisy"])
+        >>> import torch, tlkit as tl
+        >>> features = tl.Features({"fc2": torch.rand(10, 4)}, torch.zeros(10, dtype=torch.long), ["daisy"])
         >>> [len(y) for x, y in features.batches(4, order=torch.randperm(10))]
         [4, 4, 2]
         """
@@ -142,7 +143,8 @@ class Features(FeatureRows):
 
     Examples
     --------
-    >>> Features({"fc2": torch.rand(10, 4096)}, torch.zeros(10, dtype=torch.long), ["daisy"])
+    >>> import torch, tlkit as tl
+    >>> tl.Features({"fc2": torch.rand(10, 4096)}, torch.zeros(10, dtype=torch.long), ["daisy"])
     Features(10 rows of 'fc2' (4096,), float32, 1 class, 164 kB)
     """
 

@@ -133,11 +133,12 @@ class FeatureStore(FeatureRows):
 
         Examples
         --------
-        >>> import tempfile, torch
+        >>> import tempfile, torch, tlkit as tl
+        >>> from tlkit.features.spec import StoreSpec
         >>> images = torch.rand(100, 12)
         >>> spec = StoreSpec({"graph": "mean"}, {"mean": ()}, "float32", ["daisy"], torch.zeros(100, dtype=torch.long))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = FeatureStore.fill(folder, spec, lambda rows: {"mean": images[rows].mean(1)}, progress=False)
+        ...     store = tl.FeatureStore.fill(folder, spec, lambda rows: {"mean": images[rows].mean(1)}, progress=False)
         ...     len(store), store.computed
         (100, 1)
         """

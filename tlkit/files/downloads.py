@@ -136,6 +136,7 @@ def weights_remote(weights: Any) -> Remote:
 
     Examples
     --------
+    >>> from tlkit.files.downloads import weights_remote
     >>> from torchvision.models import ResNet18_Weights
     >>> weights_remote(ResNet18_Weights.IMAGENET1K_V1).sha256
     'f37072fd'

@@ -77,6 +77,7 @@ class Mirror(ThreadingHTTPServer):
     Examples
     --------
     >>> from tlkit.files.downloads import FLOWER_PHOTOS
+    >>> from tlkit.files.mirror import Mirror
     >>> with Mirror([FLOWER_PHOTOS], host="127.0.0.1") as mirror:
     ...     print(mirror.server_address[0], list(mirror.remotes))
     127.0.0.1 ['flower_photos.tgz']

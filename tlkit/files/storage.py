@@ -49,6 +49,7 @@ def place(path: str | os.PathLike[str] | RemotePath) -> Path | RemotePath:
 
     Examples
     --------
+    >>> from tlkit.files.storage import place
     >>> place("file:///data/features").as_posix()
     '/data/features'
     """

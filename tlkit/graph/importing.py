@@ -61,6 +61,8 @@ def from_module(
 
     Examples
     --------
+    >>> import torch
+    >>> from tlkit.graph.importing import from_module
     >>> from torch import nn
     >>> net = from_module(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), [torch.zeros(1, 4)])
     >>> list(net.vertices)

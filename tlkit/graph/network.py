@@ -98,9 +98,10 @@ class Network(nn.Module):
 
     Examples
     --------
+    >>> import tlkit as tl
     >>> from torch import nn
-    >>> net = Network(
-    ...     {"hidden": Vertex(nn.Linear(4, 8), ("x",)), "out": Vertex(nn.Linear(8, 2), ("hidden",))},
+    >>> net = tl.Network(
+    ...     {"hidden": tl.Vertex(nn.Linear(4, 8), ("x",)), "out": tl.Vertex(nn.Linear(8, 2), ("hidden",))},
     ...     inputs={"x": (4,)},
     ...     outputs=["out"],
     ... )

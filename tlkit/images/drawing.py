@@ -163,7 +163,8 @@ def draw_flower(kind: str, seed: int | Sequence[int], size: int = 224) -> Image.
 
     Examples
     --------
-    >>> draw_flower("tulips", seed=7).size
+    >>> import tlkit as tl
+    >>> tl.drawing.draw_flower("tulips", seed=7).size
     (224, 224)
     """
     if kind not in KINDS:

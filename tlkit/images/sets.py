@@ -82,7 +82,8 @@ def load(
 
     Examples
     --------
-    >>> flowers = load("drawn", per_class=10)
+    >>> import tlkit as tl
+    >>> flowers = tl.images.load("drawn", per_class=10)
     >>> len(flowers.train), len(flowers.test), flowers.classes
     (40, 10, ('daisy', 'dandelion', 'roses', 'sunflowers', 'tulips'))
     """
@@ -131,7 +132,8 @@ class ImageSet:
 
     Examples
     --------
-    >>> train = load("drawn", per_class=10).train
+    >>> import tlkit as tl
+    >>> train = tl.images.load("drawn", per_class=10).train
     >>> pixels, label = train[0]
     >>> pixels.shape, pixels.dtype
     (torch.Size([3, 224, 224]), torch.uint8)
@@ -211,8 +213,9 @@ class ImageSet:
 
         Examples
         --------
+        >>> import tlkit as tl
         >>> from torchvision.transforms import v2
-        >>> train = load("drawn", per_class=10).train
+        >>> train = tl.images.load("drawn", per_class=10).train
         >>> train.augmented(v2.RandomHorizontalFlip())
         AugmentedImages: 40 images, changed by RandomHorizontalFlip(p=0.5) at each reading
         """

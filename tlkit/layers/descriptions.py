@@ -91,7 +91,8 @@ class Dense(LayerDescription):
 
     Examples
     --------
-    >>> Dense(256, activation="relu", dropout=0.5).make((4096,))
+    >>> import tlkit as tl
+    >>> tl.Dense(256, activation="relu", dropout=0.5).make((4096,))
     Linear(
       in_features=4096, out_features=256, bias=True
       (dropout): Dropout(p=0.5, inplace=False)

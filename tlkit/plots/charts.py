@@ -55,8 +55,9 @@ def learning_curves(
     Examples
     --------
     >>> from types import SimpleNamespace
+    >>> import tlkit as tl
     >>> history = SimpleNamespace(losses=[1.6, 1.1, 0.8], evaluations=[(1, 0.3), (3, 0.7)])
-    >>> learning_curves({"transferred": history}, batch_size=15)
+    >>> tl.plots.learning_curves({"transferred": history}, batch_size=15)
     Picture('Accuracy of transferred against images seen')
     """
     named = dict(histories) if isinstance(histories, Mapping) else {"": histories}
@@ -187,9 +188,8 @@ def confusion_matrix(evaluation: Any, *, title: str | None = None) -> Picture:
 
     Examples
     --------
-    >>> import torch
-    >>> import tlkit as tl
-    >>> confusion_matrix(tl.Evaluation(torch.eye(3), torch.tensor([0, 1, 2]), ("daisy", "roses", "tulips")))
+    >>> import torch, tlkit as tl
+    >>> tl.plots.confusion_matrix(tl.Evaluation(torch.eye(3), torch.tensor([0, 1, 2]), ("daisy", "roses", "tulips")))
     Picture('Confusion matrix of 3 classes')
     """
     classes, counts = evaluation.classes, evaluation.confusion
@@ -256,7 +256,8 @@ def bars(values: Mapping[str, float], title: str, *, unit: str = "") -> Picture:
 
     Examples
     --------
-    >>> bars({"from scratch": 31.0, "transferred": 92.7}, "Transfer triples the accuracy", unit="%")
+    >>> import tlkit as tl
+    >>> tl.plots.bars({"from scratch": 31.0, "transferred": 92.7}, "Transfer triples the accuracy", unit="%")
     Picture('Bars: from scratch, transferred')
     """
     wrong = [name for name, value in values.items() if not 0 <= value < float("inf")]

@@ -55,7 +55,8 @@ def image_grid(
 
     Examples
     --------
-    >>> image_grid(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), labels=torch.tensor([0, 1]), classes=("a", "b"))
+    >>> import torch, tlkit as tl
+    >>> tl.plots.image_grid(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), labels=torch.tensor([0, 1]), classes=("a", "b"))
     Picture('Grid of 2 images')
     """
     if labels is None:

@@ -55,6 +55,7 @@ def draw_strip(blocks: Iterable[Block], *, boundary: str | None = None, title: s
 
     Examples
     --------
+    >>> from tlkit.plots.strip import draw_strip
     >>> draw_strip([("fc1", "Dense", 1000, True), ("predictions", "Output", 50, False)], boundary="fc1")
     Picture('Network of 2 blocks, 1 frozen')
     """

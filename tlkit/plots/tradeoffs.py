@@ -48,11 +48,11 @@ def freeze_profile(
 
     Examples
     --------
-    >>> import torch
-    >>> from tlkit.features import Features
+    >>> import torch, tlkit as tl
+    >>> from tlkit.profiling import CutProfile, FreezeProfile
     >>> rows = [CutProfile("conv", (8, 4, 4), 60, 45, 5120, 0.2, 0.5), CutProfile("fc", (8,), 90, 15, 320, 0.1, 0.9)]
-    >>> features = Features({"conv": torch.ones(4, 8)}, torch.tensor([0, 1, 0, 1]), ["daisy", "roses"])
-    >>> freeze_profile(FreezeProfile(tuple(rows), features, features), choice="fc")
+    >>> features = tl.Features({"conv": torch.ones(4, 8)}, torch.tensor([0, 1, 0, 1]), ["daisy", "roses"])
+    >>> tl.plots.freeze_profile(FreezeProfile(tuple(rows), features, features), choice="fc")
     Picture('Accuracy at 2 cut points against what they cost')
     """
     named = dict(profiles) if isinstance(profiles, Mapping) else {"": profiles}

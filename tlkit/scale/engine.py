@@ -57,6 +57,7 @@ class Ray:
 
     Examples
     --------
+    >>> import tlkit as tl
     >>> engine = tl.scale.Ray(workers=2)  # doctest: +SKIP
     >>> store = helper.featurize(photos, to="features", engine=engine)  # doctest: +SKIP
     """

@@ -73,8 +73,14 @@ def plan(
     Examples
     --------
     >>> import tlkit as tl
-    >>> net = tl.zoo.load("vgg16", weights=None)  # doctest: +SKIP
-    >>> tl.scale.plan(10**9, net, "fc2", workers=64, images_per_second=4000, decode_per_core=600)  # doctest: +SKIP
+    >>> net = tl.zoo.load("vgg16", weights=None)
+    >>> tl.scale.plan(10**9, net, "fc2", workers=64, images_per_second=4000, decode_per_core=600)
+    Featurize up to 'fc2', 16.4 kB of features a picture
+    pictures                    1,000,000,000
+    to read                            100 TB
+    ...
+    time on 64 workers                 65 min
+    ...
     """
     counts = (n_images,) if isinstance(n_images, int) else tuple(n_images)
     if not counts:

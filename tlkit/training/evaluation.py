@@ -57,7 +57,8 @@ class Evaluation:
 
     Examples
     --------
-    >>> result = Evaluation(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 1]), ("daisy", "roses"))
+    >>> import torch, tlkit as tl
+    >>> result = tl.Evaluation(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 1]), ("daisy", "roses"))
     >>> result.accuracy, result.top(2), result.confusion.tolist()
     (0.5, 1.0, [[1, 0], [1, 0]])
     """
@@ -212,8 +213,10 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
 
     Examples
     --------
+    >>> import torch, tlkit as tl
+    >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
-    >>> evaluate(net, (torch.randn(10, 4), torch.arange(10) % 3))
+    >>> tl.evaluate(net, (torch.randn(10, 4), torch.arange(10) % 3))
     Evaluation(10 rows, 3 classes)
     """
     if batch_size < 1:

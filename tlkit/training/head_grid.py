@@ -123,9 +123,9 @@ def head_grid(
 
     Examples
     --------
-    >>> from tlkit.features import Features
-    >>> train, held_out = (Features({"fc2": torch.rand(n, 8)}, torch.arange(n) % 2, ["a", "b"]) for n in (20, 10))
-    >>> head_grid(train, held_out, widths=(4, 8), learning_rates=(0.1,))
+    >>> import torch, tlkit as tl
+    >>> train, held_out = (tl.Features({"fc2": torch.rand(n, 8)}, torch.arange(n) % 2, ["a", "b"]) for n in (20, 10))
+    >>> tl.head_grid(train, held_out, widths=(4, 8), learning_rates=(0.1,))
     HeadGrid(2 heads on 'fc2': 4 and 8 hidden units, learning rates 0.1)
     """
     _check(train, held_out, widths, learning_rates, epochs, batch_size)

@@ -26,6 +26,7 @@ class Background:
 
     Examples
     --------
+    >>> from tlkit.widgets.background import Background
     >>> background = Background()
     >>> done = []
     >>> background.ask(lambda given_up: done.append("asked"))

@@ -68,6 +68,7 @@ def readable_count(number: float) -> str:
 
     Examples
     --------
+    >>> from tlkit.widgets.cut_facts import readable_count
     >>> readable_count(15_470_264_320), readable_count(4_097_000), readable_count(12)
     ('15.5 G', '4.1 M', '12')
     """

@@ -61,7 +61,7 @@ class FreezePicker(Panel):
     Examples
     --------
     >>> import tlkit as tl
-    >>> picker = FreezePicker(tl.zoo.load("vgg16", weights=None))
+    >>> picker = tl.FreezePicker(tl.zoo.load("vgg16", weights=None))
     >>> picker.boundary = "block4_pool"
     >>> print(picker.code)
     net = tl.TransferLearning(net).set_feature_extractor("block4_pool").build()

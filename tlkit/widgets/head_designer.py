@@ -69,7 +69,7 @@ class HeadDesigner(Panel):
     --------
     >>> import torch, tlkit as tl
     >>> features = tl.Features({"fc2": torch.rand(40, 8)}, torch.arange(40) % 2, ["daisy", "roses"])
-    >>> designer = HeadDesigner(features)
+    >>> designer = tl.HeadDesigner(features)
     >>> designer.layers = 16, 8
     >>> designer
     HeadDesigner(8 -> 16 -> 8 -> 2, 32 rows to train on, 8 rows to test on)

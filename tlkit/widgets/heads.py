@@ -35,7 +35,9 @@ class Head:
 
     Examples
     --------
-    >>> head = Head([Dense(256, activation="relu", dropout=0.0), Output(5)])
+    >>> import tlkit as tl
+    >>> from tlkit.widgets.heads import Head
+    >>> head = Head([tl.Dense(256, activation="relu", dropout=0.0), tl.Output(5)])
     >>> head.layers
     (Dense(n_out=256, activation='relu'), Output(n_out=5, activation='softmax'))
     >>> head.with_layers((1024, 256)).words

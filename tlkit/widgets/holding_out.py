@@ -36,7 +36,9 @@ def hold_out(features: FeatureRows, share: float = 0.2, *, seed: int = 13) -> tu
 
     Examples
     --------
-    >>> features = Features({"fc2": torch.rand(10, 4)}, torch.arange(10) % 2, ["daisy", "roses"])
+    >>> import torch, tlkit as tl
+    >>> from tlkit.widgets.holding_out import hold_out
+    >>> features = tl.Features({"fc2": torch.rand(10, 4)}, torch.arange(10) % 2, ["daisy", "roses"])
     >>> [len(part) for part in hold_out(features)]
     [8, 2]
     """

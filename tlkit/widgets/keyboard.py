@@ -23,6 +23,7 @@ class KeyboardGuard(anywidget.AnyWidget):
     Examples
     --------
     >>> import ipywidgets
+    >>> from tlkit.widgets.keyboard import GUARDED, KeyboardGuard
     >>> box = ipywidgets.VBox([ipywidgets.Dropdown(options=["a", "b"]), KeyboardGuard()])
     >>> _ = box.add_class(GUARDED)
     """

@@ -55,7 +55,7 @@ class MistakeBrowser(Panel):
     >>> import torch, tlkit as tl
     >>> images = tl.images.load("drawn", per_class=10).test
     >>> guesses = tl.Evaluation(torch.eye(5).roll(1, 0)[images.labels], images.labels, images.classes)
-    >>> browser = MistakeBrowser(guesses, images)
+    >>> browser = tl.MistakeBrowser(guesses, images)
     >>> browser
     MistakeBrowser(10 mistakes among 10 pictures)
     >>> browser.cell = "daisy", "tulips"

@@ -60,6 +60,7 @@ def widened(amounts: Sequence[float]) -> list[float]:
 
     Examples
     --------
+    >>> from tlkit.widgets.network_strip import widened
     >>> widened([1, 1, 2])
     [0.25, 0.25, 0.5]
     >>> [round(share, 3) for share in widened([0, 1, 3])]

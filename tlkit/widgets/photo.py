@@ -61,6 +61,8 @@ class PhotoView(anywidget.AnyWidget):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from tlkit.widgets.photo import PhotoView
     >>> view = PhotoView()
     >>> view.show(np.zeros((3, 8, 8), np.uint8), "A black square")
     >>> view

@@ -53,7 +53,7 @@ class Predictor(Panel):
     Examples
     --------
     >>> import tlkit as tl
-    >>> predictor = Predictor(tl.zoo.load(), tl.images.load("drawn", per_class=5).test)
+    >>> predictor = tl.Predictor(tl.zoo.load(), tl.images.load("drawn", per_class=5).test)
     >>> predictor
     Predictor(1,000 classes, 5 pictures to pick from)
     >>> len(predictor.predict(0))

@@ -24,8 +24,11 @@ class UpdateRatios:
 
     Examples
     --------
+    >>> import torch, tlkit as tl
+    >>> from tlkit.widgets.steps import UpdateRatios
+    >>> from torch import nn
     >>> layer = nn.Linear(2, 2, bias=False)
-    >>> net = Network.from_module(layer, [torch.zeros(1, 2)])
+    >>> net = tl.Network.from_module(layer, [torch.zeros(1, 2)])
     >>> ratios = UpdateRatios()
     >>> ratios.measure(net)
     {}
@@ -74,6 +77,7 @@ def size_in_words(ratio: float) -> tuple[float, str]:
 
     Examples
     --------
+    >>> from tlkit.widgets.steps import size_in_words
     >>> size_in_words(0.001), size_in_words(0.05)[1], size_in_words(1e-5)[1]
     ((-3.0, 'usual'), 'large steps', 'small steps')
     """

@@ -17,6 +17,7 @@ def seconds_left(done: int, total: int, seconds: float) -> float | None:
 
     Examples
     --------
+    >>> from tlkit.widgets.stopwatch import seconds_left
     >>> seconds_left(10, 30, 5.0)
     10.0
     """
@@ -30,6 +31,7 @@ def in_words(seconds: float) -> str:
 
     Examples
     --------
+    >>> from tlkit.widgets.stopwatch import in_words
     >>> in_words(7.4), in_words(48), in_words(200), in_words(9000)
     ('8 s', '50 s', '4 min', '2.5 h')
     """

@@ -71,10 +71,10 @@ class TrainingMonitor(Panel):
 
     Examples
     --------
-    >>> import torch, tlkit as tl
+    >>> import asyncio, torch, tlkit as tl
     >>> empty = tl.Network({}, inputs={"x": (4,)}, outputs=["x"])
     >>> net = tl.TransferLearning(empty).add_layer("answer", tl.Output(2), "x").set_outputs("answer").build()
-    >>> monitor = TrainingMonitor(tl.fit, net, (torch.rand(20, 4), torch.arange(20) % 2), epochs=2, batch_size=10)
+    >>> monitor = tl.TrainingMonitor(tl.fit, net, (torch.rand(20, 4), torch.arange(20) % 2), epochs=2, batch_size=10)
     >>> monitor
     TrainingMonitor(tl.fit: 4 iterations of 10, not started)
     >>> print(monitor.code)

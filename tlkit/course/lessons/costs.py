@@ -58,6 +58,7 @@ def card_cost(text: str) -> Cost | None:
 
     Examples
     --------
+    >>> from tlkit.course.lessons.costs import card_cost
     >>> card_cost("Reading 8 min · run 12 s, 0.9 GB on 2 cores (measured 2026-11-24)")
     Cost(seconds=12.0, peak_bytes=900000000)
     """

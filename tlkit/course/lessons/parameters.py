@@ -35,6 +35,7 @@ def assigned(source: str) -> dict[str, Any]:
 
     Examples
     --------
+    >>> from tlkit.course.lessons.parameters import assigned
     >>> assigned("EPOCHS = 3  # passes over the images")
     {'EPOCHS': 3}
     """
