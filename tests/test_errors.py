@@ -9,7 +9,7 @@ from tlkit.errors import near_misses, printable, quoted
     ("name", "shown"),
     [
         ("rose", "rose"),
-        ("na\u00efve\u3000\u2603\u00a0\U0001f469\u200d\U0001f33e", "na\u00efve\u3000\u2603\u00a0\U0001f469\u200d\U0001f33e"),
+        ("na\u00efve\u3000\u2603\U0001f469\u200d\U0001f33e", "na\u00efve\u3000\u2603\U0001f469\u200d\U0001f33e"),
         ("\x1b[31mrose\x07", r"\x1b[31mrose\x07"),
         ("ro\nse\r\t\u2028", r"ro\nse\r\t\u2028"),
         ("\u202eesor\u2066", r"\u202eesor\u2066"),
