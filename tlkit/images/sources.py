@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tlkit.errors import near_misses, quoted
+from tlkit.errors import near_misses, printable, quoted
 from tlkit.files.storage import ADDRESS, RemotePath, place
 from tlkit.images.decoding import SUFFIXES
 from tlkit.images.tables import TABLES, listed_files, table_files
@@ -26,6 +26,8 @@ COMPARED = 4096  # bytes of files of one size that are read before whole files a
 def picture_files(source: Any, *, per_class: int | None = None) -> tuple[Path | RemotePath, dict[str, list[Any]]]:
     """Return the folder that names of pictures begin in, and each class's picture files.
 
+    Names of classes go everywhere from here, to terminals and web pages: what could steer one is escaped.
+
     Parameters
     ----------
     source : str, path, or sequence of (path, class)
@@ -38,6 +40,11 @@ def picture_files(source: Any, *, per_class: int | None = None) -> tuple[Path | 
     ValueError
         There is no such source, or it does not give pictures of two classes.
     """
+    root, files = _root_and_files(source, per_class)
+    return root, {printable(name): paths for name, paths in files.items()}
+
+
+def _root_and_files(source: Any, per_class: int | None) -> tuple[Path | RemotePath, dict[str, list[Any]]]:
     if not isinstance(source, (str, os.PathLike, RemotePath)):
         return Path.cwd(), listed_files(source, Path.cwd(), "the list of pictures")
     path = place(source)
@@ -58,7 +65,7 @@ def _remote_files(root: RemotePath) -> dict[str, list[RemotePath]]:
         if rest and path.suffix.lower() in SUFFIXES and not any(map(_hidden, (name, *rest))):
             files.setdefault(name, []).append(path)
     if len(files) < 2:
-        found = f"only '{next(iter(files))}'" if files else "no picture"
+        found = f"only {quoted(files)}" if files else "no picture"
         msg = (
             f"'{root}' should hold pictures of two classes at least, such as daisy/1.jpg and roses/1.jpg. "
             f"It has {found}."
@@ -145,7 +152,7 @@ def _warn_of_one_name(root: Path, classes: Iterable[str]) -> None:
                 "case or in the coding of an accent only; many disks of Windows and macOS would take them for one. "
                 "If they are one, put their pictures into one folder; otherwise rename one of them."
             )
-            warnings.warn(msg, stacklevel=5)  # where `load` was called
+            warnings.warn(msg, stacklevel=6)  # where `load` was called
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -157,7 +164,7 @@ def _pictures(folder: Path) -> list[Path]:
         others = sorted({path.suffix or path.name for path in files})
         found = f"files that end in {quoted(others)}" if others else "none"
         msg = (
-            f"Class '{folder.name}' has no pictures. Expected in {folder} are files that end in "
+            f"Class {quoted([folder.name])} has no pictures. Expected in {folder} are files that end in "
             f"{quoted(SUFFIXES, 'or')}; found: {found}. Add pictures, or take the folder out."
         )
         raise ValueError(msg)
@@ -220,13 +227,13 @@ def _extracted(archive: Path, home: Path) -> Path:
 def _with_classes(root: Path) -> Path:
     for path in sorted(root.iterdir()):
         if not path.suffix and not _hidden(path.name) and _leads_nowhere(path):
-            msg = f"Class '{path.name}' in {root} {_to_nothing(path)}. Mend the link, or delete it."
+            msg = f"Class {quoted([path.name])} in {root} {_to_nothing(path)}. Mend the link, or delete it."
             raise ValueError(msg)
     inside = _visible_folders(root)
     if len(inside) == 1 and _visible_folders(inside[0]):
         return _with_classes(inside[0])
     if len(inside) < 2:
-        found = f"only '{inside[0].name}'" if inside else "no subfolder"
+        found = f"only {quoted([inside[0].name])}" if inside else "no subfolder"
         msg = (
             f"{root} should hold one subfolder for each class, two at least, with the pictures in them "
             f"(such as daisy/1.jpg and roses/1.jpg). It has {found}."
@@ -252,7 +259,7 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 def _to_nothing(link: Path) -> str:
-    return f"is a link to '{os.readlink(link)}', which is not there"
+    return f"is a link to '{printable(os.readlink(link))}', which is not there"
 
 
 def _hidden(name: str) -> bool:
