@@ -327,10 +327,3 @@ def configurations() -> st.SearchStrategy[tl.FineTuneConfiguration]:
             "fixed_statistics": st.sampled_from([None, True]),
         },
     ).map(lambda options: tl.FineTuneConfiguration(**options))
-
-
-def build(net: tl.Network, changes: list[Edit]) -> tl.Network:
-    builder = tl.TransferLearning(net)
-    for method, *arguments in changes:
-        getattr(builder, method)(*arguments)
-    return builder.build()
