@@ -247,7 +247,7 @@ class TransferLearningHelper:
         weights, buffers = self.frozen_network.state_dict(), self.frozen_network.named_buffers()
         key = {
             "boundary": list(self.unfrozen_network.inputs),
-            "graph": {name: _described(vertex) for name, vertex in self.frozen_network.vertices.items()},
+            "graph": {name: _described(name, vertex) for name, vertex in self.frozen_network.vertices.items()},
             "weights": {name: digest_of_tensor(value) for name, value in {**dict(buffers), **weights}.items()},
             "preprocessing": preprocessing.to_dict() if preprocessing else {},
             "pixels": asdict(data.geometry) if hasattr(data, "geometry") else {},
@@ -297,8 +297,8 @@ def _reads_the_same(data: Any) -> bool:
     return all(map(torch.equal, _values(one), _values(other)))
 
 
-def _described(vertex: Any) -> dict[str, Any]:
-    return {"reads": list(vertex.inputs), "computes": described(vertex.module)}
+def _described(name: str, vertex: Any) -> dict[str, Any]:
+    return {"reads": list(vertex.inputs), "computes": described(vertex.module, name)}
 
 
 def _fingerprints(data: Any) -> list[dict[str, Any]]:

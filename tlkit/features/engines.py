@@ -217,7 +217,7 @@ def _fingerprint(network: Network, shapes: Mapping[str, tuple[int, ...]], batch_
     from tlkit import __version__
 
     made_by = [__version__, torch.__version__, *map(_version, ("onnxscript", "onnxruntime"))]
-    graph = [[name, vertex.inputs, described(vertex.module)] for name, vertex in network.vertices.items()]
+    graph = [[name, vertex.inputs, described(vertex.module, name)] for name, vertex in network.vertices.items()]
     values = {**dict(network.named_buffers()), **network.state_dict()}
     weights = [[name, str(value.dtype), digest_of_tensor(value)] for name, value in values.items()]
     return digest([made_by, graph, weights, shapes, network.outputs, batch_size])[:32]
