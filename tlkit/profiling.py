@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from math import prod
 from typing import Any
 
@@ -21,6 +20,7 @@ from tlkit.graph.network import Network
 from tlkit.graph.summary import collect_weights
 from tlkit.layers.descriptions import Output
 from tlkit.memory import counted, give_back, readable_size
+from tlkit.tables import html_row, html_table
 from tlkit.training.evaluation import evaluate
 from tlkit.training.lbfgs import solve
 from tlkit.training.step_times import cuts, segments, step_seconds
@@ -131,20 +131,18 @@ class FreezeProfile:
     def _repr_html_(self) -> str:
         best = self.best
         head = ("boundary", "answers", "trainable parameters", "store", "seconds an epoch", "linear head")
-        lines = [_line("th", head)]
-        for row in self.rows:
-            cells = (*_cells(row), f"{row.seconds:.3g} s", f"{row.accuracy:.1%}")
-            lines.append(_line("td", cells, marked=row is best))
+        styles = [f"text-align:{side};padding:2px 12px" for side in ("left", "left", *["right"] * 4)]
+        lines = [html_row(head, styles, heads=len(head))]
+        for point in self.rows:
+            cells = (*_cells(point), f"{point.seconds:.3g} s", f"{point.accuracy:.1%}")
+            lines.append(html_row(cells, [style + ";font-weight:bold" * (point is best) for style in styles]))
         caption = (
             f"{self._counts()}. The linear head reads what the cut point answers, averaged over height and width; the "
             "store keeps it whole, as float32. An epoch trains all that lies behind the boundary on stored features; "
             "its seconds are reckoned from one measured step. Bold: the best linear head."
         )
-        return (
-            '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
-            f'<caption style="text-align:left;caption-side:bottom;max-width:760px">{escape(caption)}</caption>'
-            f"{''.join(lines)}</table></div>"
-        )
+        below = "text-align:left;caption-side:bottom;max-width:760px"
+        return html_table(lines, caption=caption, caption_style=below, scrolls=True)
 
 
 def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, progress: bool = True) -> FreezeProfile:
@@ -288,11 +286,3 @@ def _check_images(images: Any) -> None:
 def _cells(row: CutProfile) -> tuple[str, str, str, str]:
     shape = " × ".join(map(str, row.shape))
     return row.boundary, shape, f"{row.trainable:,}", readable_size(row.store_bytes)
-
-
-def _line(tag: str, cells: tuple[str, ...], *, marked: bool = False) -> str:
-    weight = ";font-weight:bold" if marked else ""
-    styles = [
-        f"text-align:{'left' if number < 2 else 'right'};padding:2px 12px{weight}" for number in range(len(cells))
-    ]
-    return f"<tr>{''.join(f'<{tag} style={s!r}>{escape(c)}</{tag}>' for s, c in zip(styles, cells, strict=True))}</tr>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from tlkit.graph.importing import take_over
 from tlkit.graph.network import Landmarks, Network, Vertex
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.layers.modules import is_weight_layer
+from tlkit.tables import html_row, html_table
 
 __all__ = ["DEFAULT", "Predictions", "decode_predictions", "imagenet_classes", "load", "names"]
 
@@ -266,17 +266,12 @@ class Predictions(list):
         return str(self)
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td style='text-align:right'>{row}</td>"
-            + "".join(
-                f"<td style='text-align:left'>{html.escape(guess.label)} {guess.probability:.1%}</td>"
-                for guess in guesses
-            )
-            + "</tr>"
-            for row, guesses in enumerate(self)
-        )
-        ranks = "".join(f"<th style='text-align:left'>{rank + 1}.</th>" for rank in range(len(self[0]) if self else 0))
-        return f"<table><tr><th style='text-align:right'>image</th>{ranks}</tr>{cells}</table>"
+        ranks = [f"{rank + 1}." for rank in range(len(self[0]) if self else 0)]
+        styles = ["text-align:right", *["text-align:left"] * len(ranks)]
+        rows = [html_row(["image", *ranks], styles, heads=len(styles))]
+        for number, guesses in enumerate(self):
+            rows.append(html_row([number, *(f"{guess.label} {guess.probability:.1%}" for guess in guesses)], styles))
+        return html_table(rows)
 
 
 def decode_predictions(probabilities: Tensor, top: int = 5, classes: Sequence[str] | None = None) -> Predictions:

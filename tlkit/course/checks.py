@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from tlkit.colors import RIGHT, WRONG
 from tlkit.errors import near_misses, quoted
 from tlkit.graph.network import Network
 from tlkit.graph.stages import group_stages
@@ -45,7 +46,7 @@ class Checked:
         return f"{self.word}: {self.sentence}"
 
     def _repr_html_(self) -> str:
-        edge = "6px solid #009E73" if self.right else "6px dashed #D55E00"
+        edge = f"6px solid {RIGHT}" if self.right else f"6px dashed {WRONG}"
         style = f"border-left:{edge};padding:4px 12px;margin:4px 0;max-width:760px;line-height:1.5"
         return f'<div role="status" style="{style}"><b>{self.word}:</b> {escape(self.sentence)}</div>'
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from math import prod
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tlkit.memory import counted, readable_size
+from tlkit.tables import html_row, html_table
 
 __all__ = ["FeatureRows", "Features", "as_array", "checked_labels", "row_numbers"]
 
@@ -108,20 +108,15 @@ class FeatureRows:
 
     def _repr_html_(self) -> str:
         cell, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 12px;text-align:right"
-        lines = "".join(
-            f'<tr><td style="{cell}">{escape(name)}</td><td style="{cell}">{" × ".join(map(str, shape)) or "1"}</td>'
-            f'<td style="{cell}">{_short(self.dtype)}</td>'
-            f'<td style="{number}">{readable_size(len(self) * self.dtype.itemsize * prod(shape))}</td></tr>'
-            for name, shape in self.shapes.items()
-        )
-        head = "".join(f'<th style="{cell}">{word}</th>' for word in ("boundary", "shape of a row", "numbers"))
+        styles = [cell, cell, cell, number]
+        rows = [html_row(["boundary", "shape of a row", "numbers", "size"], styles, heads=4)]
+        for name, shape in self.shapes.items():
+            size = readable_size(len(self) * self.dtype.itemsize * prod(shape))
+            rows.append(html_row([name, " × ".join(map(str, shape)) or "1", _short(self.dtype), size], styles))
         caption = (
             f"{type(self).__name__}: {counted(len(self), 'row')}, {counted(len(self.classes), 'class', 'classes')}"
         )
-        return (
-            f'<table style="border-collapse:collapse"><caption style="text-align:left">{caption}</caption>'
-            f'<tr>{head}<th style="{number}">size</th></tr>{lines}</table>'
-        )
+        return html_table(rows, caption=caption)
 
 
 class Features(FeatureRows):

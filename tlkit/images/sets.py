@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import os
 import unicodedata
 import warnings
@@ -21,6 +20,7 @@ from tlkit.images.augmenting import AugmentedImages
 from tlkit.images.decoding import Geometry, Pictures
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.images.sources import equal_files, picture_files
+from tlkit.tables import html_row, html_table
 
 __all__ = ["ImageSet", "Split", "load"]
 
@@ -353,14 +353,8 @@ def _check_counts(root: Path, files: dict[str, list[Path]], least: int) -> None:
 
 def _html_table(title: str, classes: tuple[str, ...], columns: dict[str, list[int]]) -> str:
     name, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 12px;text-align:right"
-    head = "".join(f'<th style="{number}">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><td style="{name}">{html.escape(class_name)}</td>'
-        + "".join(f'<td style="{number}">{count:,}</td>' for count in counts)
-        + "</tr>"
-        for class_name, *counts in zip(classes, *columns.values(), strict=True)
-    )
-    return (
-        f'<table style="border-collapse:collapse"><caption style="text-align:left;white-space:nowrap">{title}</caption>'
-        f'<tr><th style="{name}">class</th>{head}</tr>{body}</table>'
-    )
+    styles = [name, *[number] * len(columns)]
+    rows = [html_row(["class", *columns], styles, heads=len(styles))]
+    for class_name, *counts in zip(classes, *columns.values(), strict=True):
+        rows.append(html_row([class_name, *(f"{count:,}" for count in counts)], styles))
+    return html_table(rows, caption=title, caption_style="text-align:left;white-space:nowrap")

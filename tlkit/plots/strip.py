@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from tlkit.colors import INK, MUTED
 from tlkit.errors import near_misses
 from tlkit.graph.network import Network
 from tlkit.graph.summary import collect_weights
-from tlkit.plots.figure import INK, MUTED, STATES, WIDTH, Picture, sheet, shorten, text_width, write
+from tlkit.plots.figure import STATES, WIDTH, Picture, sheet, shorten, text_width, write
 
 __all__ = ["draw_strip", "network_strip"]
 

@@ -20,6 +20,7 @@ from tlkit.helper import TransferLearningHelper
 from tlkit.images.decoding import Geometry, decode
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.memory import counted, readable_size
+from tlkit.tables import html_row, html_table
 
 __all__ = ["Plan", "plan"]
 
@@ -217,16 +218,9 @@ class Plan:
 
     def _repr_html_(self) -> str:
         name, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 16px;text-align:right"
-        lines = "".join(
-            f'<tr><td style="{name}">{escape(what)}</td>'
-            + "".join(f'<td style="{number}">{cell}</td>' for cell in cells)
-            + "</tr>"
-            for what, cells in self.rows().items()
-        )
-        return (
-            f'<table style="border-collapse:collapse"><caption style="text-align:left;white-space:nowrap">'
-            f"{escape(self._caption())}</caption>{lines}</table><p>{escape(self._rates())}</p>"
-        )
+        rows = [html_row([what, *cells], [name, *[number] * len(cells)]) for what, cells in self.rows().items()]
+        html = html_table(rows, caption=self._caption(), caption_style="text-align:left;white-space:nowrap")
+        return f"{html}<p>{escape(self._rates())}</p>"
 
     def _caption(self) -> str:
         return f"Featurize up to {quoted(self.boundary)}, {readable_size(self.bytes_per_row)} of features a picture"

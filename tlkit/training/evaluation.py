@@ -7,19 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from tlkit.colors import RIGHT, translucent
 from tlkit.features.moving import find_device, move
 from tlkit.layers.losses import MISSING
+from tlkit.tables import html_row, html_table
 from tlkit.training.data import wrap_data
 
 __all__ = ["ClassScore", "Evaluation", "evaluate"]
 
 LARGEST_MATRIX = 20  # classes; a bigger confusion matrix is no longer read, only counted
+NUMBER = "text-align:right;padding:0.2em 0.7em"
+MARKED = f";font-weight:bold;background:{translucent(RIGHT, 0.25)}"
 
 
 class ClassScore(NamedTuple):
@@ -162,17 +165,16 @@ class Evaluation:
         )
         if len(self.classes) > LARGEST_MATRIX:
             return f"{scores}<p>Confusion matrix: {self._too_large()}</p>"
-        head = "".join(_cell(name, tag="th") for name in ("", *self.classes, "recall"))
-        rows = [f"<tr>{head}</tr>"]
+        styles = [NUMBER] * (len(self.classes) + 2)
+        rows = [html_row(["", *self.classes, "recall"], styles, heads=len(styles))]
         for number, score in enumerate(self.per_class):
-            counts = self.confusion[number].tolist()
-            cells = [_cell(f"{count:,}", marked=column == number) for column, count in enumerate(counts)]
-            rows.append(f"<tr>{_cell(score.name, tag='th')}{''.join(cells)}{_cell(f'{score.recall:.3f}')}</tr>")
-        precisions = "".join(_cell(f"{score.precision:.3f}") for score in self.per_class)
-        rows.append(f"<tr>{_cell('precision', tag='th')}{precisions}{_cell('')}</tr>")
+            counts = [f"{count:,}" for count in self.confusion[number].tolist()]
+            marked = [NUMBER + MARKED * (place == number + 1) for place in range(len(styles))]
+            rows.append(html_row([score.name, *counts, f"{score.recall:.3f}"], marked, heads=1))
+        precisions = [f"{score.precision:.3f}" for score in self.per_class]
+        rows.append(html_row(["precision", *precisions, ""], styles, heads=1))
         reading = "<p>Each row: the images of one true class. Each column: the images predicted as that class.</p>"
-        table = f'<table style="border-collapse:collapse">{"".join(rows)}</table>'
-        return f'{scores}<div style="overflow-x:auto">{table}</div>{reading}'
+        return scores + html_table(rows, scrolls=True) + reading
 
     def _averaging(self) -> str:
         return f"precision, recall and F1 are means over {len(self.classes)} classes"
@@ -328,9 +330,3 @@ def _check_probabilities(answer: Tensor) -> None:
             f"{answer.max():.3g}. If the network ends in logits, append a softmax: nn.Sequential(net, nn.Softmax(1))."
         )
         raise ValueError(msg)
-
-
-def _cell(text: str, *, tag: str = "td", marked: bool = False) -> str:
-    # A translucent background and no text color: readable on a light and on a dark page.
-    mark = ";font-weight:bold;background:rgba(0,158,115,0.25)" if marked else ""
-    return f'<{tag} style="text-align:right;padding:0.2em 0.7em{mark}">{escape(text)}</{tag}>'

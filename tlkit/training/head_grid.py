@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +17,7 @@ from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Output
 from tlkit.layers.initializers import make_generator
 from tlkit.layers.updaters import Nesterovs
+from tlkit.tables import html_row, html_table
 from tlkit.training.evaluation import evaluate
 from tlkit.tuning import FineTuneConfiguration
 
@@ -70,22 +70,18 @@ class HeadGrid:
 
     def _repr_html_(self) -> str:
         cell = "text-align:right;padding:2px 12px"
-        head = "".join(f'<th style="{cell}">{rate:g}</th>' for rate in self.learning_rates)
-        lines = [f'<tr><th style="{cell}">hidden units</th>{head}</tr>']
+        rates = self.learning_rates
+        columns = 1 + len(rates)
+        rows = [html_row(["hidden units", *(f"{rate:g}" for rate in rates)], [cell] * columns, heads=columns)]
         for width in self.widths:
-            line = f'<th style="{cell}">{width:,}</th>'
-            for rate in self.learning_rates:
-                mark = ";font-weight:bold" if (width, rate) == self.best else ""
-                line += f'<td style="{cell}{mark}">{self.accuracies[width, rate]:.1%}</td>'
-            lines.append(f"<tr>{line}</tr>")
+            texts = [f"{self.accuracies[width, rate]:.1%}" for rate in rates]
+            styles = [cell + ";font-weight:bold" * ((width, rate) == self.best) for rate in rates]
+            rows.append(html_row([f"{width:,}", *texts], [cell, *styles], heads=1))
         caption = (
             f"{len(self.heads)} heads on '{self.boundary}', trained together in {self.seconds:.2g} s. Each column is a "
             "learning rate, each number the share of the rows held out that a head gets right. Bold: the best."
         )
-        return (
-            '<table style="border-collapse:collapse">'
-            f'<caption style="text-align:left;caption-side:bottom">{escape(caption)}</caption>{"".join(lines)}</table>'
-        )
+        return html_table(rows, caption=caption, caption_style="text-align:left;caption-side:bottom")
 
 
 def head_grid(

@@ -13,7 +13,7 @@ from torch import Tensor
 from tlkit.graph.network import Network
 from tlkit.images.decoding import Geometry, decode, why_broken
 
-__all__ = ["Answer", "answers", "are_scores", "ask", "check_classifier", "read_picture"]
+__all__ = ["Answer", "rank_answers", "are_scores", "ask", "check_classifier", "read_picture"]
 
 
 class Answer(NamedTuple):
@@ -87,7 +87,7 @@ def are_scores(answer: Tensor) -> bool:
     return bool(answer.min() < -0.01) or bool(answer.max() > 1.01)
 
 
-def answers(net: Network, said: Tensor, n: int = 5) -> list[Answer]:
+def rank_answers(net: Network, said: Tensor, n: int = 5) -> list[Answer]:
     """Return the `n` most probable classes, all of them where there are fewer, from what `ask` returned.
 
     A network that knows no names of classes numbers them.

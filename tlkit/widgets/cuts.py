@@ -17,7 +17,7 @@ from tlkit.graph.shapes import make_meta_examples, run_on_meta
 from tlkit.graph.stages import group_stages, label_stage
 from tlkit.graph.summary import collect_weights
 
-__all__ = ["Cut", "Cuts", "Part"]
+__all__ = ["Cut", "Cuts", "Piece"]
 
 FLOAT32 = 4  # bytes
 
@@ -60,7 +60,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """A piece of the network as the picture shows it: a stage, or what lies of it on one side of a boundary."""
 
     label: str
@@ -92,7 +92,7 @@ class Cuts:
         self.points = net.cut_points
         self.order = tuple(net.vertices)
         self.sizes = {name: sum(map(Tensor.numel, own.values())) for name, own in collect_weights(net).items()}
-        self.shapes, self.work = _measured_shapes(net)
+        self.shapes, self.work = _measure_shapes(net)
         self._stages = group_stages({name: self.shapes[name] for name in self.order})
 
     def resolve(self, boundary: Any) -> tuple[str, ...]:
@@ -147,18 +147,18 @@ class Cuts:
             trainable_work=sum(self.work.values()) - work,
         )
 
-    def parts(self, frozen: Collection[str]) -> list[Part]:
+    def parts(self, frozen: Collection[str]) -> list[Piece]:
         """Return the stages from input to output, one that a boundary runs through in several parts."""
         parts = []
         for stage in self._stages:
             for is_frozen, group in groupby(stage, key=frozen.__contains__):
                 names = tuple(group)
                 sizes, work = (sum(amounts[name] for name in names) for amounts in (self.sizes, self.work))
-                parts.append(Part(label_stage(names, whole=names == stage), sizes, work, is_frozen))
+                parts.append(Piece(label_stage(names, whole=names == stage), sizes, work, is_frozen))
         return parts
 
 
-def _measured_shapes(net: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+def _measure_shapes(net: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """Run one example without values; return all shapes, and the multiplications of each vertex."""
     values = make_meta_examples(net.input_shapes, net)
     work = {}

@@ -13,11 +13,11 @@ from tlkit.builder import TransferLearning
 from tlkit.errors import sentence
 from tlkit.graph.network import Network
 from tlkit.widgets.background import Background, GivenUp
-from tlkit.widgets.controls import WRAPPED, button, toggles
-from tlkit.widgets.cut_facts import cut_facts, cut_in_words, cut_pictures, seconds_facts
+from tlkit.widgets.controls import WRAPPED, make_button, make_toggles
+from tlkit.widgets.cut_facts import cut_facts, cut_pictures, describe_cut, seconds_facts
 from tlkit.widgets.cuts import Cuts
 from tlkit.widgets.face import Panel, code_block, error, note
-from tlkit.widgets.network_strip import NetworkStrip, widened
+from tlkit.widgets.network_strip import NetworkStrip, widen
 from tlkit.widgets.timings import Timings, measure
 
 __all__ = ["FreezePicker"]
@@ -136,8 +136,8 @@ class FreezePicker(Panel):
             style={"description_width": LABEL},
             layout={"flex": "1 1 320px", "width": "auto"},
         )
-        self._less = button("Freeze less", "Move the boundary towards the input")
-        self._more = button("Freeze more", "Move the boundary towards the output")
+        self._less = make_button("Freeze less", "Move the boundary towards the input")
+        self._more = make_button("Freeze more", "Move the boundary towards the output")
         self._list = ipywidgets.SelectMultiple(
             options=cuts.order,
             rows=min(len(cuts.order), 12),
@@ -153,8 +153,10 @@ class FreezePicker(Panel):
             weighty=[cuts.sizes[name] > 0 for name in cuts.order],
             stops=[-1, *(places[name] for name in cuts.points)],
         )
-        self._scale = toggles("Widths show", list(NOTES), label=LABEL)
-        self._measure = button("Measure seconds", "Measure what an epoch costs on this machine; it takes some seconds")
+        self._scale = make_toggles("Widths show", list(NOTES), label=LABEL)
+        self._measure = make_button(
+            "Measure seconds", "Measure what an epoch costs on this machine; it takes some seconds"
+        )
         self._slider.observe(lambda change: self._chosen(change["new"]), "value")
         self._list.observe(lambda change: self._chosen(change["new"]), "value")
         self._strip.observe(lambda change: self._chosen(self._at(change["new"])), "position")
@@ -221,7 +223,7 @@ class FreezePicker(Panel):
             with self._strip.hold_sync():
                 self._strip.frozen = [name in cut.vertices for name in self._cuts.order]
                 self._strip.marks = [self._cuts.order.index(name) for name in names]
-                self._strip.said = cut_in_words(cut)
+                self._strip.said = describe_cut(cut)
                 self._strip.position = self._slider.index if self._slider.index <= len(self._cuts.points) else -1
         self._less.disabled = not names
         self._more.disabled = self._slider.index >= len(self._cuts.points)
@@ -241,7 +243,7 @@ class FreezePicker(Panel):
         if self._scale.value == "time":
             amounts, text = (self._timings.forward, text) if self._timings else (self._cuts.work, ESTIMATE)
         with self._strip.hold_sync():
-            self._strip.widths = widened([amounts[name] for name in self._cuts.order])
+            self._strip.widths = widen([amounts[name] for name in self._cuts.order])
             self._strip.note = text
 
     # -- measuring ----------------------------------------------------------------------------------------------
