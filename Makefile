@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY ?= passive
 export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab render full bench docs lock clean
+.PHONY: help run lint quick test lab render full bench docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,10 +25,15 @@ help: ## this list
 run: $(STAMP) ## run every notebook and write its page to build/ (no network, no GPU, about two minutes)
 	@$(LESSONS) run --out build $(NOTEBOOKS)
 
-test: $(STAMP) ## lint, tests, and the notebooks' outputs compared with a new run
+lint: $(STAMP) ## what ruff says of code and notebooks
 	@echo "== lint"
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+
+quick: lint ## lint, and the tests that are not marked slow (about a minute): while you work
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) -m 'not slow' --ignore tests/browser
+
+test: lint ## lint, all tests, and the notebooks' outputs compared with a new run
 	@echo "== tests"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) --ignore tests/browser
 	@echo "== tests in a browser, where there is one"

@@ -209,6 +209,15 @@ def test_make_test_lints_tests_and_compares_the_notebooks(checkout):
 
 
 @needs_make
+def test_make_quick_lints_and_leaves_out_what_is_slow(checkout):
+    _, _, calls = make(checkout, "quick")
+    assert calls[1:3] == ["-m ruff check .", "-m ruff format --check ."]
+    assert calls[3].startswith("-m pytest -q -n ")
+    assert calls[3].endswith("-m not slow --ignore tests/browser")
+    assert len(calls) == 4
+
+
+@needs_make
 def test_make_full_takes_own_photos(checkout):
     _, _, calls = make(checkout, "full", "PHOTOS=my photos", "NOTEBOOKS=05")
     assert calls[-1].endswith("-p BACKBONE vgg16 -p IMAGES my photos -p DEVICE auto 05")
@@ -246,7 +255,7 @@ def test_an_old_python_is_refused_in_words(tmp_path, checkout):
 def test_help_names_every_target(checkout):
     _, said, _ = make(checkout, "help")
     assert re.findall(r"^  make (\w+)", said, re.MULTILINE) == [
-        "help", "run", "test", "lab", "render", "full", "bench", "docs", "lock", "clean",
+        "help", "run", "lint", "quick", "test", "lab", "render", "full", "bench", "docs", "lock", "clean",
     ]  # fmt: skip
 
 

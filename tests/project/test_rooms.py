@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tlkit"
 FRONT = ("__init__", "__main__")  # of the whole house: they may open every door
-ORDER = re.search(r"^errors memory .*$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+MAP = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## The rooms")[1].split("\n## ")[0]
+ORDER = re.search(r"^errors memory.*\|.*$", MAP, re.MULTILINE)
 FLOORS = [part.replace("/", "").split() for part in ORDER[0].split("|")] if ORDER else []
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -49,6 +50,21 @@ def against_the_order(path: Path, text: str) -> list[str]:
 
 def test_each_module_stands_in_a_room_of_the_map():
     assert {room_of(path) for path in FILES} == {*RANK, *FRONT}
+
+
+def test_the_map_says_what_is_in_each_room():
+    described = re.findall(r"^\|((?: `\w+/?`)+) \|", MAP, re.MULTILINE)
+    assert {name for cell in described for name in re.findall(r"\w+", cell)} == RANK.keys()
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\| (?:an? |how |retries |the ).*\|$", MAP, re.MULTILINE))
+def test_the_map_names_files_that_exist_and_names_that_stand_in_them(row):
+    quoted = re.findall(r"`([^`]+)`", row)
+    places = [name for name in quoted if "/" in name or "." in name]
+    found = [next((root / name for root in (PACKAGE, ROOT) if (root / name).exists()), name) for name in places]
+    assert [place for place in found if isinstance(place, str)] == []
+    text = "".join(place.read_text("utf-8") for place in found if place.suffix == ".py")
+    assert [name for name in quoted if name not in places and not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_each_room_imports_only_what_stands_left_of_it():
