@@ -91,9 +91,9 @@ class TransferLearningHelper:
             right is not computed again; the store's `reasons` say why something was.
         engine : {"auto", "torch", "onnxruntime"} or tl.scale.Ray
             What runs the frozen part: here, or on a cluster's processes. "torch" runs it as it is, so that training
-            on features is training the whole network to the last digit. "auto" does so below 512 rows; for more it
-            takes the fastest form that there is for this machine and agrees within 1e-4 of the largest value: ONNX
-            Runtime on a CPU, else batch normalization folded and channels last. A store's records name it.
+            on features is training the whole network to the last digit. "auto" takes the fastest form that there is
+            for this machine and agrees within 1e-4 of the largest value: ONNX Runtime on a CPU, else batch
+            normalization folded and channels last; the network itself below 32 rows. A store's records name it.
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int, optional
@@ -122,7 +122,7 @@ class TransferLearningHelper:
         compute = self._compute(data, engine, dtype, batch_size, views)
         if to is None:  # without a store, nothing needs to be told apart by a digest
             return self._in_memory(compute, progress=progress)
-        spec = self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data)))
+        spec = self._spec(compute.data, dtype, exact=is_exact(engine))
         return FeatureStore.fill(to, spec, compute, progress=progress)
 
     def plan(
@@ -140,7 +140,7 @@ class TransferLearningHelper:
         `tlkit.features.store.prepare` and `tlkit.features.store.fill_shard`. The parameters are those of `featurize`.
         """
         compute = self._compute(data, engine, dtype, batch_size, views)
-        return self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data))), compute
+        return self._spec(compute.data, dtype, exact=is_exact(engine)), compute
 
     def _compute(
         self, data: Any, engine: str, dtype: torch.dtype, batch_size: int | None, views: int | None

@@ -25,7 +25,7 @@ def differs(net: tl.Network, rows: int = 3) -> float:
         x = torch.randn(rows, *shape)
         expected = net(x)
     session = onnxruntime.InferenceSession(write_onnx(net, rows), providers=["CPUExecutionProvider"])
-    (found,) = session.run(list(net.outputs), {"input_0": x.numpy()})
+    (found,) = session.run(list(net.outputs), {net.inputs[0]: x.numpy()})
     assert found.shape == tuple(expected.shape)
     return float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max())
 

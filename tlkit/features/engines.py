@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,14 +19,17 @@ from tlkit.errors import near_misses, quoted
 from tlkit.features.fingerprints import described, digest_of_tensor
 from tlkit.features.folding import folded
 from tlkit.features.moving import find_device, move
+from tlkit.features.onnx_writer import UnknownLayerError, write_onnx
 from tlkit.features.shards import digest
 from tlkit.files.downloads import home
+from tlkit.files.publishing import published
 from tlkit.graph.network import Network
 
 __all__ = ["ENGINES", "Engine", "RowFeaturizer", "batch_size_for", "is_exact"]
 
 ENGINES = ("auto", "torch", "onnxruntime")
-MANY_ROWS = 512  # from here on, a faster form gains more time than making it takes
+FEW_ROWS = 32  # below, the network itself has answered before a faster form is made
+MANY_ROWS = 256  # from here on, torch.onnx gains more time than it takes
 LARGEST_EXPORT = 300_000_000  # bytes of weights; ONNX Runtime holds them a second time, and a third while it starts
 TOLERANCE = 1e-4  # of the largest value: fast forms add in another order
 HALF_TOLERANCE = 2e-2  # where the features are stored as 16-bit numbers anyway
@@ -39,8 +43,8 @@ Run = Callable[[Any], tuple[Tensor, ...]]
 Make = Callable[["Engine", Any], Run]  # from an engine and its first rows
 
 
-def is_exact(engine: str, rows: int) -> bool:
-    """Say whether an engine gives the network's own answers, to the last digit.
+def is_exact(engine: str) -> bool:
+    """Say whether an engine promises the network's own answers, to the last digit.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def is_exact(engine: str, rows: int) -> bool:
     if engine not in ENGINES:
         msg = f"engine is one of {quoted(ENGINES, 'or')}, got {engine!r}.{near_misses(engine, ENGINES)}"
         raise ValueError(msg)
-    return engine == "torch" or (engine == "auto" and rows < MANY_ROWS)
+    return engine == "torch"
 
 
 def batch_size_for(network: Network) -> int:
@@ -74,9 +78,10 @@ class Engine:
     Parameters
     ----------
     engine : {"auto", "torch", "onnxruntime"}
-        "torch" is the network itself. "onnxruntime" is ONNX Runtime on a CPU. "auto" is the network itself for a few
-        rows, because the other forms take seconds to make; for many it is ONNX Runtime where it is installed and the
-        network runs on a CPU, else the network with batch normalization folded and channels last.
+        "torch" is the network itself. "onnxruntime" is ONNX Runtime on a CPU. "auto" is the network itself for fewer
+        than 32 rows, which have run before another form is made; for more it is ONNX Runtime where it is installed and
+        the network runs on a CPU, else the network with batch normalization folded and channels last. What only
+        torch.onnx can convert, in seconds, waits for 256 rows.
     network : Network
         A wholly frozen network; it is left alone.
     rows : int
@@ -99,8 +104,9 @@ class Engine:
         self.batch_size = batch_size
         self.dtype = dtype
         self.name = f"torch {torch.__version__}"
-        self._run: Run | None = self._plain if is_exact(engine, rows) else None
-        self._engine = engine
+        self.rows = rows
+        self._run: Run | None = self._plain if is_exact(engine) or (engine == "auto" and rows < FEW_ROWS) else None
+        self.asked = engine
 
     @torch.no_grad()
     def __call__(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -116,10 +122,12 @@ class Engine:
     def _first_that_agrees(self, x: Any) -> Run:
         few = {name: value[:CHECKED_ROWS] for name, value in x.items()} if isinstance(x, dict) else x[:CHECKED_ROWS]
         expected = self._plain(few)
-        for name, make in _forms(self._engine, self.network).items():
+        for name, make in _forms(self.asked, self.network).items():
             try:
                 run = make(self, few)
                 found = run(few)
+            except _NotWorthItError:
+                continue
             except (ImportError, OSError, ValueError, RuntimeError) as error:
                 warnings.warn(f"{name} cannot run this network, so it runs slower: {error}", stacklevel=5)
                 continue
@@ -173,7 +181,7 @@ def _forms(engine: str, network: Network) -> dict[str, Make]:
     forms: dict[str, Make] = {}
     device = find_device(network).type
     size = sum(value.numel() * value.element_size() for value in network.parameters())
-    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
     if engine == "onnxruntime" or (engine == "auto" and device == "cpu" and installed and size <= LARGEST_EXPORT):
         forms[f"onnxruntime {_version('onnxruntime')}"] = _onnxruntime
     if engine == "auto":
@@ -198,18 +206,47 @@ def _folded(engine: Engine, few: Any) -> Run:
     return run
 
 
-def _onnxruntime(engine: Engine, few: Any) -> Run:
-    from tlkit.exporting import onnxruntime_run
+class _NotWorthItError(Exception):
+    """Making this form would take longer than it gains."""
 
-    network = engine.network
+
+def _onnxruntime(engine: Engine, few: Any) -> Run:
+    from tlkit.exporting import run_onnx
+
+    network, size = engine.network, engine.batch_size
     shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
-    # folding leaves less to convert; the pictures may have another size than the network's usual one
+    # folding leaves less to write; the pictures may have another size than the network's usual one
     fast = Network(folded(network).vertices, shapes, network.outputs)
-    folder = home() / "engines"
-    path = folder / f"{_fingerprint(network, shapes, engine.batch_size)}.onnx"
-    answers = onnxruntime_run(fast, engine.batch_size, path)
-    _keep_newest(folder, path)
+    try:
+        content = write_onnx(fast, size)
+    except UnknownLayerError:
+        content = _converted(engine, fast, home() / "engines", _fingerprint(network, shapes, size))
+    answers = run_onnx(content, size, network.outputs)
     return lambda x: answers(network.named_inputs(x))
+
+
+def _converted(engine: Engine, fast: Network, folder: Path, name: str) -> bytes:
+    """Return what torch.onnx makes of a network, from the folder of what it made before if it is there unharmed."""
+    from tlkit.exporting import convert_to_onnx
+
+    for path in folder.glob(f"{name}-*.onnx"):
+        content = path.read_bytes()
+        if path.stem == f"{name}-{_checksum(content)}":
+            _keep_newest(folder, path)
+            return content
+        path.unlink(missing_ok=True)  # a bit of it has changed
+    if engine.asked == "auto" and engine.rows < MANY_ROWS:
+        raise _NotWorthItError
+    content = convert_to_onnx(fast, engine.batch_size)
+    path = folder / f"{name}-{_checksum(content)}.onnx"
+    with published(path, "network.onnx") as temporary:
+        temporary.write_bytes(content)
+    _keep_newest(folder, path)
+    return content
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _fingerprint(network: Network, shapes: Mapping[str, tuple[int, ...]], batch_size: int) -> str:

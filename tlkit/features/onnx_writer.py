@@ -50,8 +50,7 @@ def write_onnx(network: Network, rows: int) -> bytes:
     Parameters
     ----------
     network : Network
-        In evaluation mode on the CPU in float32. The file reads float images as ``input_0``, ``input_1``, ... in the
-        order of the network's inputs, and answers by the names of its outputs.
+        In evaluation mode on the CPU in float32; the file reads float images by the names of its inputs.
     rows : int
         Images in a batch.
 
@@ -60,6 +59,9 @@ def write_onnx(network: Network, rows: int) -> bytes:
     UnknownLayerError
         When the network does anything that is not known here; the text says what.
     """
+    if clash := [name for name in network.outputs if name in network.inputs]:
+        msg = f"The input '{clash[0]}' is an answer too, and ONNX has one value of a name"
+        raise UnknownLayerError(msg)
     module = network.to_module().eval()
     try:
         graph = fx.GraphModule(module, OpenToLayers().trace(module))
@@ -67,7 +69,7 @@ def write_onnx(network: Network, rows: int) -> bytes:
         msg = f"The network cannot be traced: {error}"
         raise UnknownLayerError(msg) from error
     ShapeProp(graph).propagate(*(torch.zeros(1, *shape) for shape in network.input_shapes.values()))
-    writer = _Writer(graph)
+    writer = _Writer(graph, network.inputs)
     for node in graph.graph.nodes:
         writer.write(node)
     return writer.to_bytes(network, rows)
@@ -88,19 +90,17 @@ class OpenToLayers(fx.Tracer):
 class _Writer:
     """Writes the nodes of a traced network one by one."""
 
-    def __init__(self, graph: fx.GraphModule) -> None:
+    def __init__(self, graph: fx.GraphModule, inputs: Sequence[str]) -> None:
         self.graph = graph
+        self.inputs = iter(inputs)
         self.nodes: list[Any] = []
         self.weights: dict[str, Tensor] = {}
         self.names: dict[fx.Node, str] = {}
-        self.reads: list[str] = []
         self.answers: list[fx.Node] = []
-        self.used = 0
 
     def write(self, node: fx.Node) -> None:
         if node.op == "placeholder":
-            self.names[node] = f"input_{len(self.reads)}"
-            self.reads.append(self.names[node])
+            self.names[node] = next(self.inputs)
         elif node.op == "output":
             self.answers = list(node.args[0]) if isinstance(node.args[0], (tuple, list)) else [node.args[0]]
         elif node.op == "call_module":
@@ -114,13 +114,12 @@ class _Writer:
     def add(self, kind: str, *reads: str, **options: Any) -> str:
         from onnx import helper
 
-        self.used += 1
-        name = f"value_{self.used}"
+        name = f"value.{len(self.nodes)}"  # no vertex has a dot in its name
         self.nodes.append(helper.make_node(kind, [*reads], [name], **options))
         return name
 
     def weight(self, value: Tensor) -> str:
-        name = f"weight_{len(self.weights)}"
+        name = f"weight.{len(self.weights)}"
         self.weights[name] = value.detach().float() if value.is_floating_point() else value.detach()
         return name
 
@@ -204,7 +203,7 @@ class _Writer:
         graph = helper.make_graph(
             [*self.nodes, *named],
             "network",
-            [described(name, shape) for name, shape in zip(self.reads, network.input_shapes.values(), strict=True)],
+            [described(name, shape) for name, shape in network.input_shapes.items()],
             [described(name, shape) for name, shape in answers.items()],
             [numpy_helper.from_array(value.contiguous().numpy(), name) for name, value in self.weights.items()],
         )
