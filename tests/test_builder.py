@@ -26,7 +26,7 @@ import tlkit as tl
 TUNING = tl.FineTuneConfiguration(updater=tl.Nesterovs(5e-5, 0.9), seed=12345)
 
 
-# -- order of calls ---------------------------------------------------------------------------------------------------
+# -- order of calls -------------------------------------------------------------------------------------------------
 
 
 EDITS = [
@@ -117,7 +117,7 @@ def test_a_recipe_is_plain_data_and_builds_the_same_again(vgg, edited):
     assert json.loads(json.dumps(again.recipe)) == recipe
 
 
-# -- the original -----------------------------------------------------------------------------------------------------
+# -- the original ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -154,7 +154,7 @@ def test_a_build_that_fails_leaves_the_network_as_it_was_and_fails_again():
     assert builder.add_layer("1", tl.Output(2), "0").build().vertices["0"].module.out_features == 9
 
 
-# -- state of the updaters --------------------------------------------------------------------------------------------
+# -- state of the updaters ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("updater", [tl.Adam(0.05), tl.Nesterovs(0.05, 0.9)], ids=["adam", "nesterovs"])
@@ -206,7 +206,7 @@ def test_a_new_boundary_in_place_keeps_what_the_updaters_remember_and_a_build_do
     assert steps == {in_place: {3}, built: {1}}
 
 
-# -- the documentation page -------------------------------------------------------------------------------------------
+# -- the documentation page -----------------------------------------------------------------------------------------
 
 
 def edit_the_last_layer(net):

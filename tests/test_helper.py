@@ -91,7 +91,7 @@ MAKERS = {
 }
 
 
-# -- the identity -----------------------------------------------------------------------------------------------------
+# -- the identity ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("updater", UPDATERS)
@@ -140,7 +140,7 @@ def test_a_frozen_output_is_handed_on_and_the_other_one_trains():
     assert moved(parts, weights(make())) == {"new"}
 
 
-# -- the two parts ----------------------------------------------------------------------------------------------------
+# -- the two parts --------------------------------------------------------------------------------------------------
 
 
 def test_the_helper_trains_the_networks_own_weights():
@@ -226,7 +226,7 @@ def test_features_of_another_boundary_are_refused():
         TransferLearningHelper(net, "block3_pool").fit_featurized(features, progress=False)
 
 
-# -- featurizing ------------------------------------------------------------------------------------------------------
+# -- featurizing ----------------------------------------------------------------------------------------------------
 
 
 def test_a_tensor_gives_the_boundary_tensor():
@@ -316,7 +316,7 @@ def test_half_precision_halves_the_size_and_changes_little(tmp_path):
     assert len(helper.fit_featurized(half, epochs=2, progress=False).losses) == 2
 
 
-# -- features on disk -------------------------------------------------------------------------------------------------
+# -- features on disk -----------------------------------------------------------------------------------------------
 
 
 def test_a_store_holds_what_memory_would(tmp_path, photos):
@@ -477,7 +477,7 @@ def test_a_frozen_part_that_normalizes_by_the_batch_at_hand_is_refused():
         TransferLearningHelper(net, boundary)
 
 
-# -- several boundary tensors -----------------------------------------------------------------------------------------
+# -- several boundary tensors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("updater", [tl.Nesterovs(0.05, 0.9), tl.Adam(0.01)], ids=["nesterovs", "adam"])

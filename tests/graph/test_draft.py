@@ -27,7 +27,7 @@ from torch import nn
 import tlkit as tl
 from tlkit.layers.options import Settings
 
-# -- modules ----------------------------------------------------------------------------------------------------------
+# -- modules --------------------------------------------------------------------------------------------------------
 
 
 def test_a_module_object_is_a_layer(vgg):
@@ -119,7 +119,7 @@ def test_weights_that_vertices_share_stay_shared_in_the_copy():
     assert torch.equal(copied(x), net(x))
 
 
-# -- adding without a configuration -----------------------------------------------------------------------------------
+# -- adding without a configuration ---------------------------------------------------------------------------------
 
 
 def test_a_layer_added_without_a_configuration_has_the_librarys_defaults():
@@ -168,7 +168,7 @@ def test_what_was_added_without_a_configuration_trains_with_the_default_updater(
     assert [*net.optimizers.by_updater] == [tl.Adam(1e-3)]
 
 
-# -- freezing ---------------------------------------------------------------------------------------------------------
+# -- freezing -------------------------------------------------------------------------------------------------------
 
 
 def test_boundaries_freeze_the_same_in_any_order_named_twice_or_one_feeding_the_other():
@@ -312,7 +312,7 @@ def test_batch_norm_that_is_unfrozen_follows_the_data_again(kind):
     assert furthest(weights(net), original) == 0
 
 
-# -- what else a network carries --------------------------------------------------------------------------------------
+# -- what else a network carries ------------------------------------------------------------------------------------
 
 
 def test_class_names_stay_with_answers_that_stay():

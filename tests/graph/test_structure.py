@@ -11,7 +11,7 @@ from torch import nn
 
 import tlkit as tl
 
-# -- removing ---------------------------------------------------------------------------------------------------------
+# -- removing -------------------------------------------------------------------------------------------------------
 
 
 def test_removing_a_vertex_keeps_or_cuts_its_connections(vgg):
@@ -68,7 +68,7 @@ def test_cut_connections_that_leave_a_gap_are_an_error_that_names_it(vgg):
         apply(vgg, ("remove_vertex_and_connections", "predictions"), ("set_outputs", "fc1"))
 
 
-# -- adding -----------------------------------------------------------------------------------------------------------
+# -- adding ---------------------------------------------------------------------------------------------------------
 
 
 def test_adding_a_name_that_exists_is_an_error(vgg):
@@ -136,7 +136,7 @@ def test_a_cycle_is_an_error_that_names_it(vgg):
         apply(vgg, *edits, ("set_outputs", "a", "predictions"))
 
 
-# -- outputs and inputs -----------------------------------------------------------------------------------------------
+# -- outputs and inputs ---------------------------------------------------------------------------------------------
 
 
 def test_set_outputs_replaces_the_outputs_and_their_order(vgg):
@@ -168,7 +168,7 @@ def test_set_inputs_may_change_the_size_of_the_images(vgg):
     assert torch.equal(net(pictures(2)[0]), vgg(pictures(2)[0]))
 
 
-# -- chains -----------------------------------------------------------------------------------------------------------
+# -- chains ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_index_stands_for_a_name_in_a_chain():

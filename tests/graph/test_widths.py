@@ -7,7 +7,7 @@ from torch import nn
 
 import tlkit as tl
 
-# -- how weights are drawn --------------------------------------------------------------------------------------------
+# -- how weights are drawn ------------------------------------------------------------------------------------------
 
 
 def test_without_schemes_the_configuration_says_how_to_draw(vgg):
@@ -57,7 +57,7 @@ def test_a_width_can_be_changed_on_single_layers_of_the_original_only(vgg):
         apply(vgg, *new, ("n_out_replace", "fc2", 5))
 
 
-# -- what passes a new width on ---------------------------------------------------------------------------------------
+# -- what passes a new width on -------------------------------------------------------------------------------------
 
 
 POOLS = {
@@ -188,7 +188,7 @@ def test_groups_must_divide_a_new_width_also_from_afar(through):
             apply(net, edit)
 
 
-# -- what stops it ----------------------------------------------------------------------------------------------------
+# -- what stops it --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.LayerNorm([4, 8, 8]), nn.PReLU(4)])
