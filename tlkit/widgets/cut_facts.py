@@ -6,9 +6,9 @@ from html import escape
 from math import prod
 
 from tlkit.memory import counted, readable_size
+from tlkit.training.timings import Epoch
 from tlkit.widgets.cuts import Cut, Cuts, Part
 from tlkit.widgets.face import FROZEN, TRAINABLE, facts, note, row
-from tlkit.widgets.timings import Epoch
 
 __all__ = ["cut_facts", "cut_in_words", "cut_pictures", "readable_count", "seconds_facts"]
 
