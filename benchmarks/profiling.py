@@ -15,7 +15,7 @@ from typing import Any
 
 import tlkit as tl
 from tlkit.graph.network import Network
-from tlkit.profiling import averaged
+from tlkit.profiling import average
 from tlkit.training.head_grid import build_grid_head
 
 WIDTHS, RATES = (16, 64, 256), (0.001, 0.003, 0.01, 0.03)
@@ -34,7 +34,7 @@ def one_by_one(net: Network, images: tl.images.Split) -> None:
         helper = tl.TransferLearningHelper(tl.TransferLearning(net).build(), name)
         for data in (images.train, images.test):
             for x, _ in data.batches(16):
-                averaged(helper.featurize(x, progress=False))
+                average(helper.featurize(x, progress=False))
 
 
 def waited(net: Network, name: str, train: tl.images.ImageSet, batch_size: int) -> float:

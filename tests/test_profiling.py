@@ -13,7 +13,7 @@ from torch import nn
 import tlkit as tl
 from tlkit.features.rows import Features
 from tlkit.graph.network import Network
-from tlkit.profiling import averaged, freeze_profile
+from tlkit.profiling import average, freeze_profile
 from tlkit.training.evaluation import evaluate
 from tlkit.training.lbfgs import solve
 
@@ -162,5 +162,5 @@ def test_a_network_without_a_cut_is_refused(images):
 def test_answers_are_averaged_wherever_channels_stand(shape):
     x = torch.randn(shape)
     width = 7 if shape == (2, 7, 7, 7) else 5
-    assert averaged(x).shape == (2, width)
-    assert averaged(x).mean() == pytest.approx(float(x.mean()), abs=1e-6)
+    assert average(x).shape == (2, width)
+    assert average(x).mean() == pytest.approx(float(x.mean()), abs=1e-6)

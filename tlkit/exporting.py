@@ -23,7 +23,7 @@ from tlkit.files.copying import copied
 from tlkit.files.publishing import published
 from tlkit.graph.network import Network, Vertex
 
-__all__ = ["export_onnx", "onnxruntime_run"]
+__all__ = ["export_onnx", "convert_for_onnxruntime"]
 
 TOLERANCE = 1e-4  # of an output's largest value; other programs add in another order
 TRACED_ROWS = 2
@@ -86,7 +86,7 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     _check_outputs(net)
     plain = _plain(net)
     with published(path, "network.onnx") as temporary, _data_file(path, plain) as data:
-        model = _converted(plain, net)
+        model = _convert(plain, net)
         model.metadata_props.update(_metadata(net))
         _write(model, temporary, data)
         _check_answers(temporary, plain, net)
@@ -94,7 +94,9 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def onnxruntime_run(net: Network, rows: int, path: Path) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+def convert_for_onnxruntime(
+    net: Network, rows: int, path: Path
+) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
     """Return a function that answers in ONNX Runtime what a network answers to float inputs by name.
 
     A network for one number of rows is several times quicker to convert than one for any number, so a smaller batch
@@ -110,7 +112,7 @@ def onnxruntime_run(net: Network, rows: int, path: Path) -> Callable[[Mapping[st
     try:
         run = _session(path)
     except ValueError:  # not there yet, or damaged
-        model = _converted(_plain(net), net, rows)
+        model = _convert(_plain(net), net, rows)
         with published(path, "network.onnx") as temporary:
             _write(model, temporary, None)
         run = _session(path)
@@ -192,9 +194,9 @@ def _is_safe(name: str) -> bool:
 # -- conversion -----------------------------------------------------------------------------------------------------
 
 
-def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
+def _convert(plain: Network, net: Network, rows: int | None = None) -> Any:
     try:
-        return _convert(plain, net.inputs, net.outputs, rows)
+        return _export(plain, net.inputs, net.outputs, rows)
     except Exception as error:
         msg = (
             f"{_culprit(plain, net) or 'The network'} cannot be written as ONNX: {_reason(error)}. "
@@ -203,7 +205,7 @@ def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
         raise ValueError(msg) from error
 
 
-def _convert(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
+def _export(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
     """Return an `onnx_ir.Model` for some number of examples, or with a free one."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 
@@ -241,7 +243,7 @@ def _culprit(plain: Network, net: Network) -> str | None:
         reads = dict.fromkeys(vertex.inputs)
         alone = Network({safe: vertex}, {other: shapes[other] for other in reads}, [safe])
         try:
-            _convert(alone, alone.inputs, alone.outputs)
+            _export(alone, alone.inputs, alone.outputs)
         except Exception:
             return f"Vertex '{names[safe]}' ({type(vertex.module).__name__})"
     return None

@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tlkit.errors import near_misses
-from tlkit.features.engines import batch_size_for
-from tlkit.features.folding import folded
+from tlkit.features.engines import choose_batch_size
+from tlkit.features.folding import fold
 from tlkit.features.moving import find_device, move
 from tlkit.features.rows import Features
 from tlkit.graph.network import Network
@@ -26,7 +26,7 @@ from tlkit.training.lbfgs import solve
 from tlkit.training.segments import divide, find_cuts
 from tlkit.training.timings import Timings, time_vertices
 
-__all__ = ["CutProfile", "FreezeProfile", "averaged", "freeze_profile"]
+__all__ = ["CutProfile", "FreezeProfile", "average", "freeze_profile"]
 
 FLOAT32 = 4  # bytes
 
@@ -198,9 +198,9 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
             "larger blocks: tl.Network.from_module(module, granularity='block')."
         )
         raise ValueError(msg)
-    front = [folded(part) for part in divide(net, points)[:-1]]
+    front = [fold(part) for part in divide(net, points)[:-1]]
     give_back()  # what earlier work has left behind
-    batch_size = batch_size or max(1, batch_size_for(net) // 8)  # 4 on a CPU: as quick as 32, in less memory
+    batch_size = batch_size or max(1, choose_batch_size(net) // 8)  # 4 on a CPU: as quick as 32, in less memory
     bar = tqdm(
         total=len(images.train) + len(images.test), desc="profile", unit="image", disable=not progress, leave=False
     )
@@ -212,12 +212,12 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     return FreezeProfile(tuple(rows), train, test)
 
 
-def averaged(x: Tensor) -> Tensor:
+def average(x: Tensor) -> Tensor:
     """Average a batch of answers to one row each: maps over height and width, tokens over their number.
 
     Examples
     --------
-    >>> averaged(torch.ones(2, 64, 7, 7)).shape, averaged(torch.ones(2, 197, 768)).shape
+    >>> average(torch.ones(2, 64, 7, 7)).shape, average(torch.ones(2, 197, 768)).shape
     (torch.Size([2, 64]), torch.Size([2, 768]))
     """
     if x.ndim == 4 and not x.shape[1] == x.shape[2] != x.shape[3]:
@@ -233,7 +233,7 @@ def _features(front: list[Network], data: Any, batch_size: int, bar: tqdm) -> Fe
         x = move(pixels, device)
         for part in front:
             x = part(x)
-            kept[part.outputs[0]].append(averaged(x).float().cpu())
+            kept[part.outputs[0]].append(average(x).float().cpu())
         bar.update(len(labels))
     return Features({name: torch.cat(values) for name, values in kept.items()}, data.labels, data.classes)
 

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
 from tlkit.features.fingerprints import described, digest_of_tensor
-from tlkit.features.folding import folded
+from tlkit.features.folding import fold
 from tlkit.features.moving import find_device, move
 from tlkit.features.shards import digest
 from tlkit.files.downloads import home
 from tlkit.graph.network import Network
 
-__all__ = ["ENGINES", "Engine", "RowFeaturizer", "batch_size_for", "is_exact"]
+__all__ = ["ENGINES", "Engine", "RowFeaturizer", "choose_batch_size", "is_exact"]
 
 ENGINES = ("auto", "torch", "onnxruntime")
 MANY_ROWS = 512  # from here on, a faster form gains more time than making it takes
@@ -53,7 +53,7 @@ def is_exact(engine: str, rows: int) -> bool:
     return engine == "torch" or (engine == "auto" and rows < MANY_ROWS)
 
 
-def batch_size_for(network: Network) -> int:
+def choose_batch_size(network: Network) -> int:
     """Return how many images can run through a network together in little memory.
 
     That is 16 on a CPU for most networks, and 4 for VGG16, whose first layers answer 13 MB for each image.
@@ -175,9 +175,9 @@ def _forms(engine: str, network: Network) -> dict[str, Make]:
     size = sum(value.numel() * value.element_size() for value in network.parameters())
     installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
     if engine == "onnxruntime" or (engine == "auto" and device == "cpu" and installed and size <= LARGEST_EXPORT):
-        forms[f"onnxruntime {_version('onnxruntime')}"] = _onnxruntime
+        forms[f"onnxruntime {_version('onnxruntime')}"] = _make_onnxruntime
     if engine == "auto":
-        forms[f"torch {torch.__version__}, folded"] = _folded
+        forms[f"torch {torch.__version__}, folded"] = _make_folded
     return forms
 
 
@@ -187,8 +187,8 @@ def _version(package: str) -> str:
     return "(not installed)"
 
 
-def _folded(engine: Engine, few: Any) -> Run:
-    fast = folded(engine.network)
+def _make_folded(engine: Engine, few: Any) -> Run:
+    fast = fold(engine.network)
     half = engine.dtype in HALVES and find_device(fast).type == "cuda"
 
     def run(x: Any) -> tuple[Tensor, ...]:
@@ -198,16 +198,16 @@ def _folded(engine: Engine, few: Any) -> Run:
     return run
 
 
-def _onnxruntime(engine: Engine, few: Any) -> Run:
-    from tlkit.exporting import onnxruntime_run
+def _make_onnxruntime(engine: Engine, few: Any) -> Run:
+    from tlkit.exporting import convert_for_onnxruntime
 
     network = engine.network
     shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
     # folding leaves less to convert; the pictures may have another size than the network's usual one
-    fast = Network(folded(network).vertices, shapes, network.outputs)
+    fast = Network(fold(network).vertices, shapes, network.outputs)
     folder = home() / "engines"
     path = folder / f"{_fingerprint(network, shapes, engine.batch_size)}.onnx"
-    answers = onnxruntime_run(fast, engine.batch_size, path)
+    answers = convert_for_onnxruntime(fast, engine.batch_size, path)
     _keep_newest(folder, path)
     return lambda x: answers(network.named_inputs(x))
 

@@ -22,7 +22,7 @@ from tlkit.errors import near_misses, quoted
 from tlkit.files.storage import RemotePath, name_below, opened
 from tlkit.images.preprocessing import Preprocessing
 
-__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "why_broken"]
+__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "explain_broken"]
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
 
@@ -231,7 +231,7 @@ class Pictures:
         self._is_kept = np.zeros(len(self.paths), bool)
         self.keeps = self._kept is not None
 
-    def passing(self) -> Pictures:
+    def read_once(self) -> Pictures:
         """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
         pictures = copy.copy(self)
         pictures.keeps = False
@@ -284,7 +284,7 @@ class Pictures:
         try:
             place[:] = decode(opened(self.paths[row]), self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
-            raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
+            raise _BadPicture(self.paths[row], explain_broken(self.paths[row], error)) from error
         if self.keeps:
             self._kept[row] = place
             self._is_kept[row] = True
@@ -307,7 +307,7 @@ def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def why_broken(path: Path | IO[bytes], error: Exception) -> str:
+def explain_broken(path: Path | IO[bytes], error: Exception) -> str:
     """Say in words why `decode` raised an error for a picture."""
     if isinstance(error, UnidentifiedImageError):
         return _no_picture(_start(path))

@@ -145,7 +145,7 @@ class _Watched:
             if self.given_up():
                 return {}
             self.told(f"{name} ({number} of {len(net.vertices)})")
-            clock = _Clock(_with_values(vertex.module), _enough_rows([values[other] for other in vertex.inputs]))
+            clock = _Clock(_fill_values(vertex.module), _repeat_rows([values[other] for other in vertex.inputs]))
             answer, ahead = clock.forward()
             values[name] = answer[:size]
             seconds[name] = ahead / len(answer), clock.backward(ahead) if backward else 0.0
@@ -203,7 +203,7 @@ class _Clock:
         return best
 
 
-def _enough_rows(inputs: list[Tensor]) -> list[Tensor]:
+def _repeat_rows(inputs: list[Tensor]) -> list[Tensor]:
     """Repeat the rows of a small batch: reading the weights of a dense layer takes as long for one row as for many."""
     times = -(-BATCH_SIZE // len(inputs[0]))
     if times * sum(value.numel() for value in inputs) > SMALL:
@@ -211,7 +211,7 @@ def _enough_rows(inputs: list[Tensor]) -> list[Tensor]:
     return [value.repeat(times, *[1] * (value.ndim - 1)) for value in inputs]
 
 
-def _with_values(module: nn.Module) -> nn.Module:
+def _fill_values(module: nn.Module) -> nn.Module:
     """Return the module itself, or a copy with some values where it has none."""
     if not any(value.is_meta for value in [*module.parameters(), *module.buffers()]):
         return module
