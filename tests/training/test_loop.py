@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from by_hand import HAND_WRITTEN, assert_same_weights, by_hand, fit, plain
+from by_hand import assert_same_weights, by_hand, fit, plain
 from nets import blobs, chain, classifier, furthest, moved, narrow_vgg16, pictures, seeded, weights
 from torch.nn import functional as F
 
@@ -19,15 +19,6 @@ def test_the_loss_goes_down_and_the_network_learns():
     history = fit(net, epochs=40, batch_size=8)
     assert history.losses[-1] < 0.3 * history.losses[0]
     assert tl.evaluate(net, blobs()).accuracy > max(before, 0.95)
-
-
-@pytest.mark.parametrize("name", HAND_WRITTEN)
-def test_fit_does_what_a_loop_by_hand_does(name):
-    updater, make = HAND_WRITTEN[name]
-    net = classifier(4, 8, 3, updater=updater)
-    module = plain(net)
-    fit(net, epochs=3, batch_size=8, shuffle=False)
-    assert_same_weights(net, by_hand(module, blobs(), [make(module.parameters())]))
 
 
 def test_frozen_vertices_do_not_move_and_the_others_train_as_if_alone():
@@ -435,9 +426,6 @@ def test_training_on_a_gpu_learns_and_never_changes_the_original():
     history = fit(copied, epochs=20, batch_size=8)
     assert history.losses[-1] < history.losses[0]
     assert furthest(before, weights(net)) == 0
-
-
-# -- state between calls --------------------------------------------------------------------------------------------
 
 
 def test_a_copied_network_trains_on_by_itself():

@@ -334,13 +334,14 @@ def test_a_new_layer_trains_with_its_own_updater():
     assert_same_weights(net, by_hand(module, blobs(), rules))
 
 
+@pytest.mark.parametrize("calls", [1, 3])
 @pytest.mark.parametrize("name", HAND_WRITTEN)
-def test_updaters_keep_their_state_between_calls(name):
+def test_updaters_do_what_a_loop_by_hand_does_and_keep_their_state_between_calls(name, calls):
     updater, make = HAND_WRITTEN[name]
     net = classifier(4, 8, 3, updater=updater)
     module = plain(net)
-    for _ in range(3):
-        fit(net, batch_size=8, shuffle=False)
+    for _ in range(calls):
+        fit(net, epochs=3 // calls, batch_size=8, shuffle=False)
     assert_same_weights(net, by_hand(module, blobs(), [make(module.parameters())], epochs=3))
 
 
