@@ -87,7 +87,7 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     _check_outputs(net)
     plain = _plain(net)
     with published(path, "network.onnx") as temporary, _data_file(path, plain) as data:
-        model = _converted(plain, net)
+        model = _convert(plain, net)
         model.metadata_props.update(_metadata(net))
         _write(model, temporary, data)
         _check_answers(temporary, plain, net)
@@ -108,7 +108,7 @@ def convert_to_onnx(net: Network, rows: int) -> bytes:
     import onnx_ir
 
     _check_packages()
-    return onnx_ir.to_proto(_converted(_plain(net), net, rows)).SerializeToString()
+    return onnx_ir.to_proto(_convert(_plain(net), net, rows)).SerializeToString()
 
 
 def run_onnx(
@@ -197,9 +197,9 @@ def _is_safe(name: str) -> bool:
 # -- conversion -----------------------------------------------------------------------------------------------------
 
 
-def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
+def _convert(plain: Network, net: Network, rows: int | None = None) -> Any:
     try:
-        return _convert(plain, net.inputs, net.outputs, rows)
+        return _export(plain, net.inputs, net.outputs, rows)
     except Exception as error:
         msg = (
             f"{_culprit(plain, net) or 'The network'} cannot be written as ONNX: {_reason(error)}. "
@@ -208,7 +208,7 @@ def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
         raise ValueError(msg) from error
 
 
-def _convert(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
+def _export(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
     """Return an `onnx_ir.Model` for some number of examples, or with a free one."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 
@@ -246,7 +246,7 @@ def _culprit(plain: Network, net: Network) -> str | None:
         reads = dict.fromkeys(vertex.inputs)
         alone = Network({safe: vertex}, {other: shapes[other] for other in reads}, [safe])
         try:
-            _convert(alone, alone.inputs, alone.outputs)
+            _export(alone, alone.inputs, alone.outputs)
         except Exception:
             return f"Vertex '{names[safe]}' ({type(vertex.module).__name__})"
     return None

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.errors import near_misses, quoted
-from tlkit.features.engines import Engine, RowFeaturizer, batch_size_for, is_exact
+from tlkit.features.engines import Engine, RowFeaturizer, choose_batch_size, is_exact
 from tlkit.features.fingerprints import described, digest_of_tensor
 from tlkit.features.moving import find_device, move
 from tlkit.features.rows import FeatureRows, Features
@@ -145,7 +145,7 @@ class TransferLearningHelper:
     def _compute(
         self, data: Any, engine: str, dtype: torch.dtype, batch_size: int | None, views: int | None
     ) -> RowFeaturizer:
-        data = _unchanging(wrap_data(data, self.network), views, self.unfrozen_network.inputs)
+        data = _require_unchanging(wrap_data(data, self.network), views, self.unfrozen_network.inputs)
         if isinstance(data.labels, Mapping):
             msg = (
                 "Features hold one label for each row. For several outputs featurize the inputs alone, and give "
@@ -153,12 +153,12 @@ class TransferLearningHelper:
             )
             raise TypeError(msg)
         if batch_size is None:
-            batch_size = batch_size_for(self.frozen_network)
+            batch_size = choose_batch_size(self.frozen_network)
         elif batch_size < 1:
             msg = f"batch_size must be at least 1, got {batch_size}."
             raise ValueError(msg)
-        if hasattr(data, "passing"):
-            data = data.passing()  # each picture is read once, so memory need not grow with their number
+        if hasattr(data, "read_once"):
+            data = data.read_once()  # each picture is read once, so memory need not grow with their number
         run = Engine(engine, self.frozen_network, len(data), batch_size, dtype)
         return RowFeaturizer(run, data, batch_size, dtype)
 
@@ -268,7 +268,7 @@ def _require_answers_image_by_image(network: Network) -> None:
             raise ValueError(msg)
 
 
-def _unchanging(data: Any, views: int | None, boundary: Sequence[str]) -> Any:
+def _require_unchanging(data: Any, views: int | None, boundary: Sequence[str]) -> Any:
     """Return data that give the same rows each time they are read, and refuse others."""
     if isinstance(data, AugmentedImages):
         if views is not None:

@@ -14,8 +14,8 @@ from torch import nn
 
 import tlkit as tl
 from tlkit.features import engines
-from tlkit.features.engines import FEW_ROWS, MANY_ROWS, Engine, batch_size_for, is_exact
-from tlkit.features.folding import folded
+from tlkit.features.engines import FEW_ROWS, MANY_ROWS, Engine, choose_batch_size, is_exact
+from tlkit.features.folding import fold
 from tlkit.layers.modules import NORMS
 
 needs_onnxruntime = pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="needs onnxruntime")
@@ -84,7 +84,7 @@ def test_without_onnxruntime_many_rows_run_through_the_folded_network(plain, mon
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     runs = Engine("auto", plain, MANY_ROWS)
     found, expected = only(runs(pictures())), answer(plain, pictures())
-    assert torch.equal(found, answer(folded(plain), pictures()))
+    assert torch.equal(found, answer(fold(plain), pictures()))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
     assert runs.name == f"torch {torch.__version__}, folded"
 
@@ -203,7 +203,7 @@ def test_a_converted_network_is_kept_and_taken_again_while_it_is_the_same(unusua
     first = only(Engine("auto", plain, MANY_ROWS)(x))
     (kept,) = place.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr("tlkit.exporting._converted", lambda *_: pytest.fail("it was converted again"))
+        patch.setattr("tlkit.exporting._convert", lambda *_: pytest.fail("it was converted again"))
         assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(x)), first)
     other = copy.deepcopy(plain)
     with torch.no_grad():
@@ -323,7 +323,7 @@ def test_on_a_gpu_the_folded_network_says_the_same_within_what_is_stored(plain, 
 
 def test_batches_are_as_large_as_take_little_memory():
     small = tl.Network.from_module(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 32, 32))
-    assert batch_size_for(small) == 16
+    assert choose_batch_size(small) == 16
     large = tl.Network.from_module(nn.Sequential(nn.Conv2d(3, 64, 3, padding=1)), torch.zeros(1, 3, 512, 512))
-    assert batch_size_for(large) == 1  # it reads 3 MB and answers 67 MB for each image
-    assert batch_size_for(tl.zoo.load("vgg16", weights=None)) == 4
+    assert choose_batch_size(large) == 1  # it reads 3 MB and answers 67 MB for each image
+    assert choose_batch_size(tl.zoo.load("vgg16", weights=None)) == 4

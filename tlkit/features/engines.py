@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
 from tlkit.features.fingerprints import described, digest_of_tensor
-from tlkit.features.folding import folded
+from tlkit.features.folding import fold
 from tlkit.features.moving import find_device, move
 from tlkit.features.onnx_writer import UnknownLayerError, write_onnx
 from tlkit.features.shards import digest
@@ -25,7 +25,7 @@ from tlkit.files.downloads import home
 from tlkit.files.publishing import published
 from tlkit.graph.network import Network
 
-__all__ = ["ENGINES", "Engine", "RowFeaturizer", "batch_size_for", "is_exact"]
+__all__ = ["ENGINES", "Engine", "RowFeaturizer", "choose_batch_size", "is_exact"]
 
 ENGINES = ("auto", "torch", "onnxruntime")
 FEW_ROWS = 32  # below, the network itself has answered before a faster form is made
@@ -57,7 +57,7 @@ def is_exact(engine: str) -> bool:
     return engine == "torch"
 
 
-def batch_size_for(network: Network) -> int:
+def choose_batch_size(network: Network) -> int:
     """Return how many images can run through a network together in little memory.
 
     That is 16 on a CPU for most networks, and 4 for VGG16, whose first layers answer 13 MB for each image.
@@ -183,9 +183,9 @@ def _forms(engine: str, network: Network) -> dict[str, Make]:
     size = sum(value.numel() * value.element_size() for value in network.parameters())
     installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
     if engine == "onnxruntime" or (engine == "auto" and device == "cpu" and installed and size <= LARGEST_EXPORT):
-        forms[f"onnxruntime {_version('onnxruntime')}"] = _onnxruntime
+        forms[f"onnxruntime {_version('onnxruntime')}"] = _make_onnxruntime
     if engine == "auto":
-        forms[f"torch {torch.__version__}, folded"] = _folded
+        forms[f"torch {torch.__version__}, folded"] = _make_folded
     return forms
 
 
@@ -195,8 +195,8 @@ def _version(package: str) -> str:
     return "(not installed)"
 
 
-def _folded(engine: Engine, few: Any) -> Run:
-    fast = folded(engine.network)
+def _make_folded(engine: Engine, few: Any) -> Run:
+    fast = fold(engine.network)
     half = engine.dtype in HALVES and find_device(fast).type == "cuda"
 
     def run(x: Any) -> tuple[Tensor, ...]:
@@ -210,22 +210,22 @@ class _NotWorthItError(Exception):
     """Making this form would take longer than it gains."""
 
 
-def _onnxruntime(engine: Engine, few: Any) -> Run:
+def _make_onnxruntime(engine: Engine, few: Any) -> Run:
     from tlkit.exporting import run_onnx
 
     network, size = engine.network, engine.batch_size
     shapes = {name: tuple(value.shape[1:]) for name, value in network.named_inputs(few).items()}
     # folding leaves less to write; the pictures may have another size than the network's usual one
-    fast = Network(folded(network).vertices, shapes, network.outputs)
+    fast = Network(fold(network).vertices, shapes, network.outputs)
     try:
         content = write_onnx(fast, size)
     except UnknownLayerError:
-        content = _converted(engine, fast, home() / "engines", _fingerprint(network, shapes, size))
+        content = _convert_once(engine, fast, home() / "engines", _fingerprint(network, shapes, size))
     answers = run_onnx(content, size, network.outputs)
     return lambda x: answers(network.named_inputs(x))
 
 
-def _converted(engine: Engine, fast: Network, folder: Path, name: str) -> bytes:
+def _convert_once(engine: Engine, fast: Network, folder: Path, name: str) -> bytes:
     """Return what torch.onnx makes of a network, from the folder of what it made before if it is there unharmed."""
     from tlkit.exporting import convert_to_onnx
 

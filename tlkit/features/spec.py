@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
-from tlkit.features.differences import boundary_differences, image_differences, key_differences, number_ranges
-from tlkit.features.rows import checked_labels
+from tlkit.features.differences import compare_boundaries, compare_images, compare_keys, write_ranges
+from tlkit.features.rows import convert_labels
 from tlkit.features.shards import Fault, Shard, StoreError, digest, read_record
 from tlkit.files.storage import RemotePath
 
-__all__ = ["Layout", "ShardSpec", "StoreSpec", "reasons_to_compute"]
+__all__ = ["Layout", "ShardSpec", "StoreSpec", "explain_work"]
 
 FORMAT, VERSION = "tlkit features", 1
 DTYPES = ("float32", "float16", "bfloat16")
@@ -92,7 +92,7 @@ class StoreSpec:
     rows_per_shard: int | None = None
 
     def __post_init__(self) -> None:
-        labels = checked_labels(self.labels, self.classes)
+        labels = convert_labels(self.labels, self.classes)
         images = tuple(self.images) or ({},) * len(labels)
         settle = {
             "key": _plain(self.key, "key"),
@@ -263,7 +263,7 @@ class _DamagedError(StoreError):
     pass
 
 
-def reasons_to_compute(
+def explain_work(
     folder: Path | RemotePath, before: Layout | None, spec: StoreSpec, faults: Sequence[Fault]
 ) -> Iterator[str]:
     """Say why shards of an existing store must be computed, in words."""
@@ -279,14 +279,14 @@ def reasons_to_compute(
 
 
 def _shards(faults: Sequence[Fault]) -> str:
-    numbers = number_ranges(fault.number for fault in faults)
+    numbers = write_ranges(fault.number for fault in faults)
     return f"shard {numbers} was" if len(faults) == 1 else f"shards {numbers} were"
 
 
 def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> list[str]:
     after = spec.layout
-    boundaries = boundary_differences(before.shapes, after.shapes)
-    found = [*boundaries, *key_differences(before.key, after.key)]
+    boundaries = compare_boundaries(before.shapes, after.shapes)
+    found = [*boundaries, *compare_keys(before.key, after.key)]
     if boundaries:  # another boundary changes the graph, and which weights it has, by itself
         found = [line for line in found if not _follows_from_boundary(line)]
     if before.dtype != after.dtype:
@@ -296,7 +296,7 @@ def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> 
     records = [read_record(folder, shard) for shard in before.shards]
     if all(records):
         old = [row for record in records for row in _named(record["labels"], record["images"], before.classes)]
-        found.append(image_differences(old, _named(spec.labels.tolist(), spec.images, after.classes)))
+        found.append(compare_images(old, _named(spec.labels.tolist(), spec.images, after.classes)))
     found = [line for line in dict.fromkeys(found) if line]
     if not found and before.shards != after.shards:
         found.append("the images or their labels differ")

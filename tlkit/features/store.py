@@ -18,25 +18,25 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tlkit.errors import quoted
-from tlkit.features.differences import number_ranges
-from tlkit.features.rows import FeatureRows, Features, as_array
+from tlkit.features.differences import write_ranges
+from tlkit.features.rows import FeatureRows, Features, view_as_array
 from tlkit.features.shards import (
     Fault,
     Shard,
     StoreError,
     check_shard,
     explain_failed_writes,
+    explain_replaced,
     publish,
     read_into,
     read_record,
     read_shard,
-    replaced,
     sweep,
     verify_shard,
     write_shard,
 )
-from tlkit.features.spec import Layout, ShardSpec, StoreSpec, reasons_to_compute
-from tlkit.features.streaming import batches_by_blocks, shuffled_by_blocks
+from tlkit.features.spec import Layout, ShardSpec, StoreSpec, explain_work
+from tlkit.features.streaming import read_by_blocks, shuffle_by_blocks
 from tlkit.files.storage import RemotePath, at_once, free_space, place
 from tlkit.memory import available_memory, counted, readable_size
 
@@ -183,7 +183,7 @@ class FeatureStore(FeatureRows):
 
     def _read(self) -> Features:
         tensors = {name: torch.empty(len(self), *shape, dtype=self.dtype) for name, shape in self.shapes.items()}
-        arrays = {name: as_array(tensor) for name, tensor in tensors.items()}
+        arrays = {name: view_as_array(tensor) for name, tensor in tensors.items()}
         for shard in self._layout.shards:
             self._check_once(shard)
             read_into(self.path, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})
@@ -193,12 +193,12 @@ class FeatureStore(FeatureRows):
         """Return all row numbers in a random order; of a store larger than memory, one that reads whole shards."""
         if self.in_memory:
             return super().shuffled(generator)
-        return shuffled_by_blocks(self, self._layout.shards, generator)
+        return shuffle_by_blocks(self, self._layout.shards, generator)
 
     def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
         if self.in_memory:
             return self._features.batches(batch_size, rows)
-        return batches_by_blocks(self, self._layout.shards, self._copy_rows, batch_size, rows)
+        return read_by_blocks(self, self._layout.shards, self._copy_rows, batch_size, rows)
 
     def _copy_rows(self, shard: Shard, rows: np.ndarray, into: Mapping[str, np.ndarray]) -> None:
         self._check_once(shard)
@@ -208,7 +208,7 @@ class FeatureStore(FeatureRows):
         content = read_shard(self.path, shard)
         for name, array in into.items():
             # "clip" writes where it shall at once; all these rows exist
-            as_array(content[name]).take(rows, 0, out=array, mode="clip")
+            view_as_array(content[name]).take(rows, 0, out=array, mode="clip")
 
     def _check_once(self, shard: Shard) -> None:
         """Compare a shard of a large store with its checksum when it is first read."""
@@ -216,13 +216,15 @@ class FeatureStore(FeatureRows):
             return
         if fault := check_shard(self.path, shard):
             outdated = fault.kind == "outdated"
-            raise StoreError(replaced(self.path, shard) if outdated else _not_usable(self.path, self._layout, [fault]))
+            raise StoreError(
+                explain_replaced(self.path, shard) if outdated else _not_usable(self.path, self._layout, [fault])
+            )
         self._unchecked.discard(shard.number)
 
     def _labels_of(self, shard: Shard) -> list[int]:
         record = read_record(self.path, shard)
         if record is None or record["inputs"] != shard.inputs:
-            raise StoreError(replaced(self.path, shard))
+            raise StoreError(explain_replaced(self.path, shard))
         return record["labels"]
 
     def verify(self) -> list[str]:
@@ -262,7 +264,7 @@ def prepare(path: str | os.PathLike[str], spec: StoreSpec) -> Work:
     sweep(folder)
     sweep(folder / "shards")
     faults = _check(folder, layout.shards)
-    reasons = tuple(reasons_to_compute(folder, before, spec, faults))
+    reasons = tuple(explain_work(folder, before, spec, faults))
     if before == layout and not faults:
         return Work((), ())
     _require_space(folder, spec, [fault.number for fault in faults])
@@ -370,7 +372,7 @@ def _not_usable(folder: Path | RemotePath, layout: Layout, faults: Sequence[Faul
         found = "; ".join(f"shard {fault.number}: {fault.reason}" for fault in damaged[:5])
         more = f"; and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         return f"The feature store in '{folder}' is damaged ({found}{more}). {again}"
-    missing = number_ranges(fault.number for fault in faults)
+    missing = write_ranges(fault.number for fault in faults)
     return (
         f"The feature store in '{folder}' is unfinished: {len(faults)} of {counted(total, 'shard')} "
         f"still to be computed ({missing}). {again}"

@@ -22,7 +22,7 @@ from tlkit.errors import near_misses, quoted
 from tlkit.files.storage import RemotePath, name_below, opened
 from tlkit.images.preprocessing import Preprocessing
 
-__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "open_picture", "why_broken"]
+__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "open_picture", "explain_broken"]
 
 # What photos come in, by Pillow's names. It knows thirty formats more, some of which start programs or are rarely
 # tested. Only newer ones have AVIF; HEIF is there once pillow-heif was registered.
@@ -251,7 +251,7 @@ class Pictures:
         self._is_kept = np.zeros(len(self.paths), bool)
         self.keeps = self._kept is not None
 
-    def passing(self) -> Pictures:
+    def read_once(self) -> Pictures:
         """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
         pictures = copy.copy(self)
         pictures.keeps = False
@@ -304,7 +304,7 @@ class Pictures:
         try:
             place[:] = decode(opened(self.paths[row]), self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
-            raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
+            raise _BadPicture(self.paths[row], explain_broken(self.paths[row], error)) from error
         if self.keeps:
             self._kept[row] = place
             self._is_kept[row] = True
@@ -327,7 +327,7 @@ def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def why_broken(path: Path | IO[bytes], error: Exception) -> str:
+def explain_broken(path: Path | IO[bytes], error: Exception) -> str:
     """Say in words why `decode` raised an error for a picture."""
     if isinstance(error, UnidentifiedImageError):
         return _no_picture(_start(path))

@@ -19,7 +19,7 @@ from tlkit.files.storage import RemotePath, name_below
 from tlkit.images.augmenting import AugmentedImages
 from tlkit.images.decoding import Geometry, Pictures
 from tlkit.images.preprocessing import Preprocessing
-from tlkit.images.sources import equal_files, picture_files
+from tlkit.images.sources import find_equal_files, find_pictures
 from tlkit.tables import html_row, html_table
 
 __all__ = ["ImageSet", "Split", "load"]
@@ -89,7 +89,7 @@ def load(
     """
     _check_options(split, per_class, on_bad)
     geometry = Geometry.of(size)
-    root, files = picture_files(source, per_class=per_class)
+    root, files = find_pictures(source, per_class=per_class)
     skipped: tuple[tuple[Path, str], ...] = ()
     if on_bad == "skip":
         skipped = _broken(root, files, geometry, threads)
@@ -101,7 +101,7 @@ def load(
     if split is not None:
         smallest = min(map(len, files.values()))
         count = min(smallest, per_class or smallest)
-    shuffled = {name: _shuffled(root, paths, seed)[:count] for name, paths in files.items()}
+    shuffled = {name: _shuffle(root, paths, seed)[:count] for name, paths in files.items()}
     rows = [(path, label) for row in zip_longest(*shuffled.values()) for label, path in enumerate(row) if path]
     pictures = Pictures(root, [path for path, _ in rows], geometry, threads=threads, cache_megabytes=cache_megabytes)
     everything = ImageSet(pictures, torch.tensor([label for _, label in rows]), tuple(files), skipped=skipped)
@@ -198,9 +198,9 @@ class ImageSet:
         rows = self._numbers(indices)
         return ImageSet(self._pictures, self.labels[rows], self.classes, skipped=self.skipped, rows=self._rows[rows])
 
-    def passing(self) -> ImageSet:
+    def read_once(self) -> ImageSet:
         """Return the same pictures to be read once: the decoded pixels are not kept in memory."""
-        return ImageSet(self._pictures.passing(), self.labels, self.classes, skipped=self.skipped, rows=self._rows)
+        return ImageSet(self._pictures.read_once(), self.labels, self.classes, skipped=self.skipped, rows=self._rows)
 
     def augmented(self, transform: Callable[[Tensor], Tensor]) -> AugmentedImages:
         """Return the pictures changed at random each time they are read.
@@ -301,7 +301,7 @@ def _broken(
     return tuple(Pictures(root, paths, geometry, threads=threads, cache_megabytes=0).broken())
 
 
-def _shuffled(root: Path, paths: list[Path], seed: int) -> list[Path]:
+def _shuffle(root: Path, paths: list[Path], seed: int) -> list[Path]:
     # Sorting by a hash shuffles the same way on every platform and in every version of Python and NumPy.
     def key(path: Path) -> bytes:
         name = unicodedata.normalize("NFC", name_below(root, path))
@@ -315,7 +315,7 @@ def _warn_of_copies(root: Path, rows: Sequence[tuple[Path, int]], border: int) -
     if len(rows) > MOST_COMPARED or any(isinstance(path, RemotePath) for path, _ in rows):
         return
     place = {path: (label, row < border) for row, (path, label) in enumerate(rows)}
-    copies = equal_files(place)
+    copies = find_equal_files(place)
     two_classes = [same for same in copies if len({place[path][0] for path in same}) > 1]
     both_sets = [same for same in copies if same not in two_classes and len({place[path][1] for path in same}) > 1]
     for found, where, harm in (

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from tlkit.files.publishing import published
 from tlkit.files.weights import copied_out, mapped, write_weights
 from tlkit.graph.network import Network
-from tlkit.scale.packing import numbers_of
+from tlkit.scale.packing import collect_numbers
 from tlkit.training.optimizers import Optimizers, join_state, part_state
 
-__all__ = ["Progress", "read_progress", "take_over", "write_checkpoint"]
+__all__ = ["Progress", "read_progress", "restore_checkpoint", "write_checkpoint"]
 
 
 @dataclass
@@ -52,7 +52,7 @@ def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:
     plain, tensors = part_state(net.optimizers.state() if net.optimizers else {})
     header = {"progress": asdict(progress), "updater_state": plain}
     with published(path, "fit.safetensors") as temporary:
-        weights = {name: value.detach().cpu().contiguous() for name, value in numbers_of(net).items()}
+        weights = {name: value.detach().cpu().contiguous() for name, value in collect_numbers(net).items()}
         write_weights(weights | tensors, temporary, {"tlkit": json.dumps(header)})
 
 
@@ -61,11 +61,11 @@ def read_progress(path: Path) -> Progress:
     return Progress(**_header(path)["progress"])
 
 
-def take_over(net: Network, path: Path) -> Progress:
+def restore_checkpoint(net: Network, path: Path) -> Progress:
     """Give a network the weights, the updaters' memory and the epochs of a checkpoint, and return how far it came."""
     header, tensors = _header(path), copied_out(lambda: mapped(path))
     with torch.no_grad():
-        for name, value in numbers_of(net).items():
+        for name, value in collect_numbers(net).items():
             value.copy_(tensors[name])
     Optimizers.of(net).restore(join_state(header["updater_state"], tensors))
     progress = Progress(**header["progress"])

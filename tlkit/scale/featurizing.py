@@ -21,9 +21,9 @@ from tlkit.features.spec import StoreSpec
 from tlkit.features.store import FeatureStore, fill_store, show_progress
 from tlkit.files.storage import RemotePath, place
 from tlkit.images.decoding import BadImagesError
-from tlkit.scale.cluster import connected, quiet
-from tlkit.scale.packing import structure_of, write_network
-from tlkit.scale.workers import Job, ShardFeaturizer, task_of
+from tlkit.scale.cluster import connect, silence
+from tlkit.scale.packing import copy_structure, write_network
+from tlkit.scale.workers import Job, ShardFeaturizer, write_task
 
 if TYPE_CHECKING:
     from tlkit.helper import TransferLearningHelper
@@ -83,7 +83,7 @@ def _make(
     progress: bool,
 ) -> int:
     """Make shards on the cluster, and return how many were computed."""
-    ray = connected(settings)
+    ray = connect(settings)
     computed, broken = 0, []
     with (
         _weights(folder, helper.frozen_network) as weights,
@@ -92,7 +92,7 @@ def _make(
         job = Job(
             store=str(folder),
             weights=str(weights),
-            structure=structure_of(helper.frozen_network),
+            structure=copy_structure(helper.frozen_network),
             root=str(data.root),
             geometry=data.geometry,
             classes=spec.classes,
@@ -104,7 +104,7 @@ def _make(
             threads=settings.cpus_per_worker,
             device="cuda" if settings.gpus_per_worker else "cpu",
         )
-        for record in _records(ray, settings, job, [task_of(spec, data.paths, number) for number in numbers]):
+        for record in _records(ray, settings, job, [write_task(spec, data.paths, number) for number in numbers]):
             if isinstance(weights, Path):
                 os.utime(weights)  # in use: what is a day old is swept away
             for text in record["warnings"]:
@@ -133,7 +133,7 @@ def _records(ray: ModuleType, settings: Ray, job: Job, tasks: Sequence[str]) -> 
         num_cpus=settings.cpus_per_worker,
         num_gpus=settings.gpus_per_worker or None,
     )
-    with quiet("ray.data"):
+    with silence("ray.data"):
         for row in records.iter_rows():
             yield json.loads(row["record"])
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from tlkit.features.moving import move
 from tlkit.features.store import FeatureStore
 from tlkit.graph.network import Network
-from tlkit.scale.checkpoints import Progress, take_over, write_checkpoint
-from tlkit.scale.packing import made_network
-from tlkit.training.loop import compute_loss, next_order
+from tlkit.scale.checkpoints import Progress, restore_checkpoint, write_checkpoint
+from tlkit.scale.packing import make_network
+from tlkit.training.loop import begin_epoch, compute_loss
 from tlkit.training.optimizers import Optimizers
 
-__all__ = ["FitJob", "stop_file", "train", "train_on_ray"]
+__all__ = ["FitJob", "name_stop_file", "train", "train_on_ray"]
 
 READ_BYTES = 64 * 1000**2  # of features that a worker reads from its shards together
 LOOK_EVERY = 1.0  # seconds between looks for a wish to stop
@@ -74,9 +74,9 @@ def train_on_ray(config: dict[str, FitJob]) -> None:
 def train(job: FitJob, rank: int, world: int, add_up: AddUp) -> None:
     """Train from the checkpoint on; the first worker replaces it after each epoch."""
     torch.set_num_threads(job.threads)
-    net, path = made_network(job.structure, job.device), Path(job.checkpoint)
-    progress = take_over(net, path)
-    rows, group = _OwnRows(job, rank, world), _Group(net, add_up, stop_file(path) if rank == 0 else None)
+    net, path = make_network(job.structure, job.device), Path(job.checkpoint)
+    progress = restore_checkpoint(net, path)
+    rows, group = _OwnRows(job, rank, world), _Group(net, add_up, name_stop_file(path) if rank == 0 else None)
     if net.seed is not None:
         torch.manual_seed(net.seed + net.epochs_seen + SEEDS_APART * rank)
     net.train()
@@ -98,7 +98,7 @@ def _is_over(job: FitJob, progress: Progress) -> bool:
     return bool(progress.stopped) or progress.epoch >= job.epochs or len(progress.losses) >= job.total
 
 
-def stop_file(checkpoint: Path) -> Path:
+def name_stop_file(checkpoint: Path) -> Path:
     """Return the file whose presence asks the workers of a fit to stop after a batch."""
     return checkpoint.with_name(f"{checkpoint.name}.stop.tmp")
 
@@ -181,7 +181,7 @@ class _OwnRows:
 
     def epoch(self, net: Network) -> Iterator[tuple[Any, Tensor, int]]:
         """Yield the own rows of each batch, which may be none, and the size of the whole batch."""
-        order = next_order(net, self, self.job.shuffle)
+        order = begin_epoch(net, self, self.job.shuffle)
         order = torch.arange(len(self)) if order is None else order
         batches = order.split(self.job.batch_size)
         together = max(1, READ_BYTES * len(self) // (self.store.nbytes * self.job.batch_size) * self.world)

@@ -13,7 +13,7 @@ import torch
 
 from tlkit.builder import TransferLearning
 from tlkit.errors import quoted
-from tlkit.features.engines import Engine, batch_size_for
+from tlkit.features.engines import Engine, choose_batch_size
 from tlkit.features.spec import StoreSpec
 from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
@@ -240,7 +240,7 @@ class Plan:
 def _images_per_second(helper: TransferLearningHelper, rows: int, dtype: torch.dtype) -> float:
     """Run the frozen part in the form that `featurize` would take for so many rows."""
     net = helper.frozen_network
-    batch = batch_size_for(net)
+    batch = choose_batch_size(net)
     engine = Engine("auto", net, rows, batch, dtype)
     with torch.random.fork_rng(devices=[]):
         x = {name: torch.randn(batch, *shape) for name, shape in net.input_shapes.items()}

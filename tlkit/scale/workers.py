@@ -19,9 +19,9 @@ from tlkit.files.storage import RemotePath, on_disk, place
 from tlkit.graph.network import Network
 from tlkit.images.decoding import BadImagesError, Geometry, Pictures
 from tlkit.images.sets import ImageSet
-from tlkit.scale.packing import filled_network
+from tlkit.scale.packing import fill_network
 
-__all__ = ["Job", "ShardFeaturizer", "task_of"]
+__all__ = ["Job", "ShardFeaturizer", "write_task"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Job:
     device: str
 
 
-def task_of(spec: StoreSpec, paths: tuple[Path | RemotePath, ...], number: int) -> str:
+def write_task(spec: StoreSpec, paths: tuple[Path | RemotePath, ...], number: int) -> str:
     """Describe a shard as text: all that it takes to make it, besides the job."""
     part = spec.shard(number)
     files = [str(path) for path in paths[part.shard.start : part.shard.stop]]
@@ -83,7 +83,7 @@ class ShardFeaturizer:
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
-        net = filled_network(job.structure, on_disk(place(job.weights)), job.device)
+        net = fill_network(job.structure, on_disk(place(job.weights)), job.device)
         self.run = Engine(job.engine, net, job.rows, job.batch_size, getattr(torch, job.dtype))
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:

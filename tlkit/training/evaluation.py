@@ -237,7 +237,7 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
             answer = answer.cpu() if isinstance(answer, Tensor) else answer
             if scores:
                 answer = answer.softmax(1)  # the order of the classes stays
-            answer, y = _labelled(answer, y.cpu())
+            answer, y = _drop_missing(answer, y.cpu())
             _check_rows(answer, y, classes)  # now, not after the last of many batches
             answers.append(answer)
             labels.append(y)
@@ -279,7 +279,7 @@ def _answers_scores(net: nn.Module) -> bool:
     return getattr(module, "loss", None) == "hinge" and isinstance(module.activation, nn.Identity)
 
 
-def _labelled(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:
+def _drop_missing(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:
     """Leave out the rows whose label is missing."""
     missing = labels == MISSING
     if not isinstance(answer, Tensor) or labels.ndim != 1 or len(answer) != len(labels) or not missing.any():

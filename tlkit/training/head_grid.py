@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlkit.builder import TransferLearning
 from tlkit.features.rows import FeatureRows
 from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Output
@@ -19,9 +18,10 @@ from tlkit.layers.initializers import make_generator
 from tlkit.layers.updaters import Nesterovs
 from tlkit.tables import html_row, html_table
 from tlkit.training.evaluation import evaluate
+from tlkit.training.heads import build_head
 from tlkit.tuning import FineTuneConfiguration
 
-__all__ = ["HeadGrid", "head_grid"]
+__all__ = ["HeadGrid", "build_grid_head", "head_grid"]
 
 MOMENTUM = 0.9
 
@@ -126,7 +126,7 @@ def head_grid(
     """
     _check(train, held_out, widths, learning_rates, epochs, batch_size)
     keys = [(width, rate) for width in dict.fromkeys(widths) for rate in dict.fromkeys(learning_rates)]
-    heads = {key: _head(train, *key, seed) for key in keys}
+    heads = {key: build_grid_head(train, *key, seed) for key in keys}
     where = train.labels.device
     stack = _Stack(heads).to(where)
     optimizer = torch.optim.SGD(stack.parameters(), lr=1.0, momentum=MOMENTUM, nesterov=True, fused=True)
@@ -206,18 +206,12 @@ class _Stack(nn.Module):
             output.bias.copy_(values[3][0])
 
 
-def _head(features: FeatureRows, width: int, rate: float, seed: int) -> Network:
+def build_grid_head(features: FeatureRows, width: int, rate: float, seed: int) -> Network:
+    """Build one head of a grid, not trained yet."""
     ((boundary, shape),) = features.shapes.items()
     tuning = FineTuneConfiguration(updater=Nesterovs(lr=rate, momentum=MOMENTUM), seed=seed)
-    hidden, output = ("hidden1", "predictions") if boundary not in ("hidden1", "predictions") else ("new1", "new2")
-    return (
-        TransferLearning(Network({}, inputs={boundary: shape}, outputs=[boundary]))
-        .fine_tune_configuration(tuning)
-        .add_layer(hidden, Dense(width, activation="relu"), boundary)
-        .add_layer(output, Output(len(features.classes)), hidden)
-        .set_outputs(output)
-        .build()
-    )
+    layers = [("hidden1", Dense(width, activation="relu")), ("predictions", Output(len(features.classes)))]
+    return build_head(boundary, shape, layers, tuning)
 
 
 def _check(train: Any, held_out: Any, widths: Any, rates: Any, epochs: int, batch_size: int) -> None:

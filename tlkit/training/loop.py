@@ -29,7 +29,7 @@ __all__ = [
     "compute_loss",
     "device",
     "fit",
-    "next_order",
+    "begin_epoch",
     "take_classes",
 ]
 
@@ -299,10 +299,10 @@ def _seeded(net: Network) -> Iterator[None]:
 
 
 def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
-    return data.batches(batch_size, next_order(net, data, shuffle))
+    return data.batches(batch_size, begin_epoch(net, data, shuffle))
 
 
-def next_order(net: Network, data: Any, shuffle: bool) -> Tensor | None:
+def begin_epoch(net: Network, data: Any, shuffle: bool) -> Tensor | None:
     """Begin an epoch of a network, and return the order of its rows; None is the order of the data."""
     order = None
     if shuffle:

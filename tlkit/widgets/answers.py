@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tlkit.graph.network import Network
-from tlkit.images.decoding import Geometry, decode, why_broken
+from tlkit.images.decoding import Geometry, decode, explain_broken
 
 __all__ = ["Answer", "rank_answers", "are_scores", "ask", "check_classifier", "read_picture"]
 
@@ -62,7 +62,7 @@ def read_picture(picture: str | os.PathLike[str] | bytes, net: Network) -> Tenso
         return torch.from_numpy(decode(file, Geometry.of(net.preprocessing)))
     except Exception as error:  # a decoder that meets broken bytes may raise anything
         what = "Your file" if isinstance(picture, bytes) else f"The file {picture}"
-        msg = f"{what} cannot be read as a picture: {why_broken(file, error)}. Choose a JPEG, PNG or WebP file."
+        msg = f"{what} cannot be read as a picture: {explain_broken(file, error)}. Choose a JPEG, PNG or WebP file."
         raise ValueError(msg) from error
 
 

@@ -8,9 +8,9 @@ from math import prod
 from tlkit.colors import INK, WHITE
 from tlkit.memory import counted, readable_size
 from tlkit.tables import Markup
+from tlkit.training.timings import Epoch
 from tlkit.widgets.cuts import Cut, Cuts, Piece
 from tlkit.widgets.face import FROZEN_STYLE, TRAINABLE_STYLE, drawn_row, facts, note
-from tlkit.widgets.timings import Epoch
 
 __all__ = ["cut_facts", "describe_cut", "cut_pictures", "readable_count", "seconds_facts"]
 

@@ -12,13 +12,13 @@ import traitlets
 from tlkit.builder import TransferLearning
 from tlkit.errors import sentence
 from tlkit.graph.network import Network
+from tlkit.training.timings import Timings, time_vertices
 from tlkit.widgets.background import Background, GivenUp
 from tlkit.widgets.controls import WRAPPED, make_button, make_toggles
 from tlkit.widgets.cut_facts import cut_facts, cut_pictures, describe_cut, seconds_facts
 from tlkit.widgets.cuts import Cuts
 from tlkit.widgets.face import Panel, code_block, error, note
 from tlkit.widgets.network_strip import NetworkStrip, widen
-from tlkit.widgets.timings import Timings, measure
 
 __all__ = ["FreezePicker"]
 
@@ -234,7 +234,7 @@ class FreezePicker(Panel):
     def _show_seconds(self) -> None:
         if self._timings is not None:
             cut = self._cuts.at(self._names)
-            epoch = self._timings.epoch(self._cuts.net, cut, self._epoch_rows)
+            epoch = self._timings.epoch(self._cuts.net, cut.vertices, self._epoch_rows)
             self._seconds.value = seconds_facts(cut, epoch, self._epoch_rows)
 
     def _draw_scale(self) -> None:
@@ -250,7 +250,7 @@ class FreezePicker(Panel):
 
     def _measured(self, given_up: GivenUp) -> None:
         images = getattr(self._images, "train", self._images)
-        self._timings = measure(self._cuts, images, given_up, self._tell) or self._timings
+        self._timings = time_vertices(self._cuts.net, images, given_up, self._tell) or self._timings
         self._show_seconds()
         self._draw_scale()
 
