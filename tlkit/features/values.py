@@ -137,15 +137,19 @@ def dtype_of(dtype: np.dtype) -> str:
 
 
 def form_of(value: Tensor) -> str:
+    if torch.nn.parameter.is_lazy(value):
+        return "not made yet"
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
 
 
 def state_of(value: Any) -> dict[str, Any] | None:
-    """Return an object's attributes, or None where it can have none."""
+    """Return an object's attributes without what it remembers for itself, or None where it can have none."""
     slots = [name for kind in type(value).__mro__ for name in _slots_of(kind)]
     if not slots and not hasattr(value, "__dict__"):
         return None
-    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    known = {name for kind in type(value).__mro__ for name, held in vars(kind).items() if is_cached_property(held)}
+    return {name: found[name] for name in found if name not in known}
 
 
 def _slots_of(kind: type) -> Iterator[str]:
