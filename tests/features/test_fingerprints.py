@@ -283,6 +283,22 @@ def test_dropout_is_an_identity_unless_its_class_is_ones_own():
     assert described(layer) != described(dropped)
 
 
+def test_every_base_of_a_class_is_named():
+    def subclass(base):
+        return type("Own", (Factor, base), {"__module__": __name__})
+
+    one, other = (subclass(base).__new__(subclass(base)) for base in (nn.SELU, nn.CELU))
+    for module in (one, other):
+        nn.Module.__init__(module)
+    assert described(one) != described(other)
+
+
+def test_a_forward_of_one_object_is_described():
+    module = nn.Identity()
+    module.forward = lambda x: x * 2
+    assert described(module) != described(nn.Identity())
+
+
 def shifted(x):
     return x + 1
 

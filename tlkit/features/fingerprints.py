@@ -184,15 +184,15 @@ class _Description:
         return f"[{', '.join(written)}]"
 
     def _kind(self, part: nn.Module, where: str) -> str:
-        own = [kind for kind in type(part).__mro__ if not is_installed(kind.__module__)]
-        for kind in own:
-            self.kinds.setdefault(kind)
-        names = [kind.__name__ for kind in own]
-        installed = next(kind for kind in type(part).__mro__ if kind not in own)
-        forward = inspect.getattr_static(type(part), "forward", None)
-        if not own and isinstance(forward, types.FunctionType) and not is_of_package(forward):
-            names.append(self.value(forward, f"{where}.forward"))
-        return " < ".join([*names, qualified_name(installed)])
+        kinds = [kind for kind in type(part).__mro__ if kind is not object]
+        own = [kind for kind in kinds if not is_installed(kind.__module__)]
+        if own:
+            self.kinds |= dict.fromkeys(own)
+            return " < ".join(kind.__name__ if kind in own else qualified_name(kind) for kind in kinds)
+        forward = inspect.getattr_static(kinds[0], "forward", None)
+        if isinstance(forward, types.FunctionType) and not (is_of_package(forward) or isinstance(part, fx.GraphModule)):
+            return f"{qualified_name(kinds[0])} with forward {self.value(forward, f'{where}.forward')}"
+        return qualified_name(kinds[0])
 
     def _hidden(self, part: nn.Module, where: str) -> str:
         """Write down a module that is no part of the vertex: its weights are not in the key."""
@@ -502,7 +502,8 @@ def _imported(module: str, name: str, level: int, package: str | None) -> Any:
 def _is_idle(part: nn.Module) -> bool:
     kind = type(part)
     known = f"{kind.__module__}.{kind.__qualname__}" in IDLE or issubclass(kind, _DropoutNd)
-    return known and is_installed(kind.__module__) and not any(getattr(part, name) for name in HOOKS)
+    is_changed = "forward" in vars(part) or any(getattr(part, name) for name in HOOKS)
+    return known and is_installed(kind.__module__) and not is_changed
 
 
 def _only_trains(parts: dict[str, nn.Module], place: str) -> bool:
