@@ -8,11 +8,10 @@ import functools
 import hashlib
 import importlib
 import inspect
-import sys
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -118,14 +117,16 @@ def digest_of_tensor(value: Tensor) -> str:
 class _Description:
     """The description of one vertex: its parts, and the functions and classes of one's own that they lead to."""
 
-    def __init__(self, module: nn.Module, name: str) -> None:
+    def __init__(self, module: nn.Module, name: str, unread: Set[str] = frozenset()) -> None:
         self.module, self.name = module, name
+        self.unread = unread  # attributes that own functions set and nobody asks for: kept for someone to look at
         self.parts = dict(module.named_modules(remove_duplicate=False))
         self.held = {id(part): f"the part '{place}'" for place, part in reversed(self.parts.items())}
         for values in (module.named_parameters, module.named_buffers):
             self.held |= {id(value): f"the weight '{place}'" for place, value in values(remove_duplicate=False)}
         self.kinds: dict[type, None] = {}  # own classes of modules: only what `forward` leads to counts
-        self.used: set[str] = set()  # attributes that own functions ask for
+        self.used: set[str | None] = set()  # attributes that own functions ask for; None is any
+        self.assigned: set[str] = set()  # attributes that they set
         self.labels: dict[int, str] = {}  # of own functions and classes, so that each is written once
         self.definitions: list[str] = []
         self.open: list[int] = []  # objects around the one that is being written
@@ -136,6 +137,9 @@ class _Description:
         """Return the lines."""
         parts = [line for place, part in self.parts.items() for line in self._part(place, part)]
         methods = list(self._methods())
+        unread = set() if None in self.used else self.assigned - self.used
+        if any(unread & {*vars(part)} for part in self.parts.values()) and not self.unread:
+            return _Description(self.module, self.name, unread).lines()
         return [*parts, *methods, *self.definitions]
 
     # -- modules ------------------------------------------------------------------------------------------------------
@@ -159,6 +163,8 @@ class _Description:
         if isinstance(part, torch.jit.ScriptModule):
             raise self._refused(where, part, "a compiled module, which does not say what it holds")
         left_out = UNWRITTEN | (CACHES if is_installed(type(part).__module__) else set())
+        if not any(is_installed(kind.__module__) for kind in type(part).__mro__[: -len(nn.Module.__mro__)]):
+            left_out |= self.unread  # a package's class may ask for what is set here
         if isinstance(part, Layer):
             left_out |= {"dropout", "weight_noise"}  # they act in training only
         found = {
@@ -178,15 +184,15 @@ class _Description:
         return f"[{', '.join(written)}]"
 
     def _kind(self, part: nn.Module, where: str) -> str:
-        own = [kind for kind in type(part).__mro__ if not is_installed(kind.__module__)]
-        for kind in own:
-            self.kinds.setdefault(kind)
-        names = [kind.__name__ for kind in own]
-        installed = next(kind for kind in type(part).__mro__ if kind not in own)
-        forward = inspect.getattr_static(type(part), "forward", None)
-        if not own and isinstance(forward, types.FunctionType) and not is_of_package(forward):
-            names.append(self.value(forward, f"{where}.forward"))
-        return " < ".join([*names, qualified_name(installed)])
+        kinds = [kind for kind in type(part).__mro__ if kind is not object]
+        own = [kind for kind in kinds if not is_installed(kind.__module__)]
+        if own:
+            self.kinds |= dict.fromkeys(own)
+            return " < ".join(kind.__name__ if kind in own else qualified_name(kind) for kind in kinds)
+        forward = inspect.getattr_static(kinds[0], "forward", None)
+        if isinstance(forward, types.FunctionType) and not (is_of_package(forward) or isinstance(part, fx.GraphModule)):
+            return f"{qualified_name(kinds[0])} with forward {self.value(forward, f'{where}.forward')}"
+        return qualified_name(kinds[0])
 
     def _hidden(self, part: nn.Module, where: str) -> str:
         """Write down a module that is no part of the vertex: its weights are not in the key."""
@@ -277,9 +283,14 @@ class _Description:
             (types.MethodType, self._method),
             (functools.partial, self._partial),
             (functools._lru_cache_wrapper, lambda value, where: self.value(value.__wrapped__, where)),
-            (types.ModuleType, lambda value, where: f"module {value.__name__}"),
+            (types.ModuleType, self._python_module),
             (weakref.ref, lambda value, where: self.value(value(), where)),
         ]
+
+    def _python_module(self, value: types.ModuleType, where: str) -> str:
+        if not is_installed(value.__name__):
+            raise self._refused(where, value, "a module of your own, used as a whole")
+        return f"module {value.__name__}"
 
     def _tensor(self, value: Tensor, where: str) -> str:
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
@@ -308,8 +319,9 @@ class _Description:
             comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
             return f"[{inner}]" if isinstance(value, list) else f"({inner}{comma})"
         if isinstance(value, (dict, types.MappingProxyType)):
-            pairs = [self.value([key, item], f"{where}[{key!r}]")[1:-1] for key, item in value.items()]
-            return f"{{{'; '.join(pairs)}}}"
+            keys = [self.value(key, f"{where}: a key") for key in value]
+            items = [self.value(item, f"{where}[{key!r}]") for key, item in value.items()]
+            return f"{{{', '.join(f'{key}: {item}' for key, item in zip(keys, items, strict=True))}}}"
         if isinstance(value, (set, frozenset)):
             return f"{{{', '.join(sorted(self._apart(item, where) for item in value))}}}"
         return None
@@ -340,8 +352,7 @@ class _Description:
         state = state_of(value)
         if is_pickled(value) or (content is None and (state is None or has_more_than_attributes(value))):
             return self._reduced(value, where)
-        cached = {name for base in kind.__mro__ for name, held in vars(base).items() if is_cached_property(held)}
-        written = [f"{n}={self.value(v, f'{where}.{n}')}" for n, v in sorted((state or {}).items()) if n not in cached]
+        written = [f"{n}={self.value(v, f'{where}.{n}')}" for n, v in sorted((state or {}).items())]
         return f"{self._class(kind, where)}({', '.join([*filter(None, [content]), *written])})"
 
     def _reduced(self, value: Any, where: str) -> str:
@@ -404,6 +415,7 @@ class _Description:
         if names.unseen:
             raise self._refused(where, value, f"a function that calls {names.unseen}, which reads what nobody can see")
         self.used |= names.attributes | ({None} if names.any_attribute else set())
+        self.assigned |= names.assigned
         self.definitions.append(f"{label} = code {hashlib.sha256(written(syntax).encode()).hexdigest()}")
         for number, default in enumerate(value.__defaults__ or ()):
             self._define(label, f"default {number}", default, where)
@@ -422,10 +434,10 @@ class _Description:
     ) -> Iterator[tuple[str, Any]]:
         """Yield the values that a function finds under a name from outside."""
         if name in names.imported:
-            module, item, level = names.imported[name]
-            value = importlib.import_module("." * level + module, function.__globals__.get("__package__"))
-            if item:
-                value = getattr(value, item) if hasattr(value, item) else sys.modules[f"{value.__name__}.{item}"]
+            try:
+                value = _imported(*names.imported[name], function.__globals__.get("__package__"))
+            except (ImportError, AttributeError):
+                return  # then the function fails too, or does without
         elif name in cells:
             value = cells[name]
         elif name in function.__globals__:
@@ -439,8 +451,7 @@ class _Description:
             yield name, value
             return
         if () in paths:
-            whole = f"{where}: {name}"
-            raise self._refused(whole, value, "a module of your own, used as a whole")
+            yield name, value
         for first in sorted({path[0] for path in paths}):
             if hasattr(value, first):
                 inner = {path[1:] for path in paths if path[0] == first}
@@ -481,10 +492,18 @@ class _Description:
         return self.labels[id(thing)]
 
 
+def _imported(module: str, name: str, level: int, package: str | None) -> Any:
+    found = importlib.import_module("." * level + module, package)
+    if name and not hasattr(found, name):
+        return importlib.import_module(f"{found.__name__}.{name}")
+    return getattr(found, name) if name else found
+
+
 def _is_idle(part: nn.Module) -> bool:
     kind = type(part)
     known = f"{kind.__module__}.{kind.__qualname__}" in IDLE or issubclass(kind, _DropoutNd)
-    return known and is_installed(kind.__module__) and not any(getattr(part, name) for name in HOOKS)
+    is_changed = "forward" in vars(part) or any(getattr(part, name) for name in HOOKS)
+    return known and is_installed(kind.__module__) and not is_changed
 
 
 def _only_trains(parts: dict[str, nn.Module], place: str) -> bool:

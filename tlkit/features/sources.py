@@ -30,7 +30,9 @@ class Names(NamedTuple):
         Each name that the function takes from outside, with the attributes asked of it: ``np.pi`` is
         ``{"np": {("pi",)}}``, and a name that stands alone has ``()``.
     attributes : frozenset of str
-        The names of all attributes, of whatever object.
+        The names of all attributes that it asks for, of whatever object.
+    assigned : frozenset of str
+        The names of all attributes that it sets.
     imported : dict of str to tuple of (str, str, int)
         Names imported inside the function: module, name in it (or ""), and the level of a relative import.
     any_attribute : bool
@@ -41,6 +43,7 @@ class Names(NamedTuple):
 
     free: dict[str, set[tuple[str, ...]]]
     attributes: frozenset[str]
+    assigned: frozenset[str]
     imported: dict[str, tuple[str, str, int]]
     any_attribute: bool
     unseen: str
@@ -90,7 +93,10 @@ def names_read(function: ast.AST, cells: tuple[str, ...] = ()) -> Names:
     """Return the names that a definition reads; `cells` are those that its surroundings hold for it."""
     bare = _without_dead_text(function)
     loads = [node for node in ast.walk(bare) if isinstance(node, (ast.Name, ast.Attribute))]
-    attributes = {node.attr for node in loads if isinstance(node, ast.Attribute)}
+    assigned, augmented = _assigned(bare)
+    attributes = {
+        node.attr for node in loads if isinstance(node, ast.Attribute) and id(node) not in assigned
+    } | augmented
     constant, any_attribute = _looked_up(bare)
     outside = {*_global_names(bare, cells), *cells} - {"__class__"}
     imported = dict(_imports(bare))
@@ -104,6 +110,7 @@ def names_read(function: ast.AST, cells: tuple[str, ...] = ()) -> Names:
     return Names(
         {name: paths for name, paths in free.items() if name not in imported or paths},
         frozenset(attributes | constant),
+        frozenset(assigned.values()),
         imported,
         any_attribute or bool(LOOKUPS & (attributes | outside)),
         min((outside - set(cells)) & UNSEEN, default=""),
@@ -315,6 +322,13 @@ def _chain(node: ast.Name | ast.Attribute) -> tuple[str, tuple[str, ...]]:
         path.insert(0, node.attr)
         node = node.value
     return (node.id if isinstance(node, ast.Name) else ""), tuple(path)
+
+
+def _assigned(bare: ast.AST) -> tuple[dict[int, str], set[str]]:
+    """Return the attributes that are set, by their node's id, and those that are read to be set (``x.n += 1``)."""
+    found = [node for node in ast.walk(bare) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    targets = [node.target for node in ast.walk(bare) if isinstance(node, ast.AugAssign)]
+    return {id(node): node.attr for node in found}, {node.attr for node in targets if isinstance(node, ast.Attribute)}
 
 
 def _looked_up(bare: ast.AST) -> tuple[set[str], bool]:

@@ -11,7 +11,6 @@ import logging
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -137,23 +136,29 @@ def dtype_of(dtype: np.dtype) -> str:
 
 
 def form_of(value: Tensor) -> str:
+    if torch.nn.parameter.is_lazy(value):
+        return "not made yet"
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
 
 
 def state_of(value: Any) -> dict[str, Any] | None:
-    """Return an object's attributes, or None where it can have none."""
-    slots = [name for kind in type(value).__mro__ for name in _slots_of(kind)]
+    """Return an object's attributes without what it remembers for itself, or None where it can have none."""
+    slots, known = _slots_of(type(value)), _remembered_by(type(value))
     if not slots and not hasattr(value, "__dict__"):
         return None
-    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    return {name: found[name] for name in found if name not in known}
 
 
-def _slots_of(kind: type) -> Iterator[str]:
-    return (
-        name
-        for name, held in vars(kind).items()
-        if isinstance(held, types.MemberDescriptorType) and "__slots__" in vars(kind)
-    )
+@functools.lru_cache(maxsize=256)
+def _slots_of(kind: type) -> tuple[str, ...]:
+    members = [item for base in kind.__mro__ if "__slots__" in vars(base) for item in vars(base).items()]
+    return tuple(name for name, held in members if isinstance(held, types.MemberDescriptorType))
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered_by(kind: type) -> frozenset[str]:
+    return frozenset(name for base in kind.__mro__ for name, held in vars(base).items() if is_cached_property(held))
 
 
 def is_pickled(value: Any) -> bool:
@@ -166,8 +171,8 @@ def is_pickled(value: Any) -> bool:
 def has_more_than_attributes(value: Any) -> bool:
     """Say whether an object is larger than its attributes: a part of it was written in C."""
     kind = type(value)
-    slots = sum(1 for base in kind.__mro__ for _ in _slots_of(base))
-    return kind.__basicsize__ > object.__basicsize__ + POINTER * (2 + slots)  # its dict and its weak references
+    slots = 2 + len(_slots_of(kind))
+    return kind.__basicsize__ > object.__basicsize__ + POINTER * slots  # its dict and its weak references
 
 
 def cells_of(function: types.FunctionType) -> dict[str, Any]:
