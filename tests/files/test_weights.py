@@ -272,3 +272,23 @@ def test_a_constructor_that_computes_is_made_without_values_too():
     assert all(value.is_meta for value in module.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)  # nothing was drawn for weights without values
     assert not any(value.is_meta for value in made(lambda: nn.Linear(2, 2)).parameters())
+
+
+def test_a_header_nested_without_end_is_a_sentence(tmp_path):
+    text = b'{"a":' * 200_000
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+        read_weights(tmp_path / "x.safetensors")
+
+
+def test_names_in_a_file_cannot_steer_the_terminal(tmp_path):
+    with pytest.raises(ValueError, match="do not fit") as caught:
+        filled(lambda: nn.Linear(1, 1, bias=False), {"\x1b[31m\n": torch.zeros(1)}, "x.pth")
+    assert r"such as '\x1b[31m\n'" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_looping_link_is_a_sentence(tmp_path):
+    (tmp_path / "x.pth").symlink_to("x.pth")
+    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*x\.pth"):
+        read_weights(tmp_path / "x.pth")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tlkit.errors import quoted
+from tlkit.errors import printable, quoted
 
 __all__ = ["copied_out", "filled", "made", "mapped", "pieces", "read_weights", "write_weights"]
 
@@ -57,7 +57,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = copied_out(lambda: mapped(path)) if path.suffix == ".safetensors" else _read_torch(path)
     except (SafetensorError, OSError) as error:
-        msg = f"{path} is damaged or no safetensors file: {error}."
+        msg = f"{path} is damaged or no safetensors file: {printable(error)}."
         raise ValueError(msg) from error
     if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
         return {_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
@@ -167,8 +167,8 @@ def _load(path: Path, *, mmap: bool) -> Any:
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found:
             msg = (
-                f"{path} holds more than tensors ({found[1]}), and reading that could run code. It was not read. "
-                "Ask for the weights alone: torch.save(model.state_dict(), path), or a .safetensors file."
+                f"{path} holds more than tensors ({printable(found[1])}), and reading that could run code. "
+                "It was not read. Ask for the weights alone: torch.save(model.state_dict(), path), or a .safetensors file."
             )
         else:
             msg = f"{path} is damaged or no file of torch.save ({type(error).__name__})."
@@ -224,10 +224,10 @@ def _misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> lis
     other = [name for name in expected if name in given and expected[name].shape != given[name].shape]
     problems = []
     if missing:
-        problems.append(f"{len(missing)} tensors are missing, such as '{missing[0]}'")
+        problems.append(f"{len(missing)} tensors are missing, such as {quoted(missing[:1])}")
     if unexpected:
-        problems.append(f"{len(unexpected)} have no place, such as '{unexpected[0]}'")
+        problems.append(f"{len(unexpected)} have no place, such as {quoted(unexpected[:1])}")
     if other:
         shapes = f"{tuple(given[other[0]].shape)}, expected {tuple(expected[other[0]].shape)}"
-        problems.append(f"{len(other)} have another shape, such as '{other[0]}': {shapes}")
+        problems.append(f"{len(other)} have another shape, such as {quoted(other[:1])}: {shapes}")
     return problems
