@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from tlkit.files.copying import copied
-from tlkit.files.publishing import published
+from tlkit.files.publishing import publish
 from tlkit.graph.network import Network, Vertex
 
 __all__ = ["export_onnx", "onnxruntime_run"]
@@ -85,7 +85,7 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     path = Path(path).expanduser()
     _check_outputs(net)
     plain = _plain(net)
-    with published(path, "network.onnx") as temporary, _data_file(path, plain) as data:
+    with publish(path, "network.onnx") as temporary, _data_file(path, plain) as data:
         model = _converted(plain, net)
         model.metadata_props.update(_metadata(net))
         _write(model, temporary, data)
@@ -111,7 +111,7 @@ def onnxruntime_run(net: Network, rows: int, path: Path) -> Callable[[Mapping[st
         run = _session(path)
     except ValueError:  # not there yet, or damaged
         model = _converted(_plain(net), net, rows)
-        with published(path, "network.onnx") as temporary:
+        with publish(path, "network.onnx") as temporary:
             _write(model, temporary, None)
         run = _session(path)
 

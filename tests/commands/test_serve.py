@@ -99,7 +99,7 @@ def test_a_student_gets_everything_verified_from_the_teacher_alone(teacher, inte
     monkeypatch.setenv("TLKIT_HOME", str(tmp_path / "pupil"))
     for name, file in catalog.LESSONS.items():
         assert file.path.read_bytes() == CONTENTS[name]
-        assert downloads.verified(file) == file.sha256
+        assert downloads.verify(file) == file.sha256
         assert f"127.0.0.1 has {file.name}" in teacher.read_to(file.name)
     assert internet.requests == []
     assert teacher.stop() == 0

@@ -216,7 +216,7 @@ def test_a_file_that_is_replaced_while_it_is_hashed_is_not_given_away(mirror, mo
         other.replace(remote.path)
         return DIGEST
 
-    monkeypatch.setattr("tlkit.files.mirror.verified", replaced)
+    monkeypatch.setattr("tlkit.files.mirror.verify", replaced)
     assert ask(mirror, "/photos.tgz")[0] == 404
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import models
 
 import tlkit as tl
-from tlkit.files.weights import filled, read_weights
+from tlkit.files.weights import fill_module, read_weights
 from tlkit.graph.importing import take_over
 
 WRITERS = {
@@ -58,14 +58,14 @@ def drawn(name: str) -> dict[str, torch.Tensor]:
 
 
 def loaded(name: str, state: dict[str, torch.Tensor]) -> tl.Network:
-    module = filled(lambda: models.get_model(name), state, "a test")
+    module = fill_module(lambda: models.get_model(name), state, "a test")
     return take_over(module, [torch.empty(1, 3, 224, 224, device="meta")])
 
 
 def measure(folder: Path) -> dict[str, dict[str, int]]:
     """Return by origin of the weights: their bytes, and what a build and a deep copy add to the peak."""
     with_new_head(classifier(4, 5, 3))  # imports what a build needs
-    tl.weights.AT_ONCE = 1 << 20  # the peak while a file is read would hide a peak behind it
+    tl.files.weights.AT_ONCE = 1 << 20  # the peak while a file is read would hide a peak behind it
     figures, nets = {}, []
     for origin in (*WRITERS, OWN):
         own = origin == OWN

@@ -71,7 +71,7 @@ class _Log:
 
 def _say_what_is_served(files: Mapping[str, Remote], present: Mapping[str, str]) -> None:
     for name, remote in files.items():
-        problem = None if remote.name in present else downloads.fault(remote)
+        problem = None if remote.name in present else downloads.find_fault(remote)
         if problem or (problem == "" and name in catalog.LESSONS):
             complain(f"Not served: {remote.name}, {problem or 'not here'}. Fetch it: python -m tlkit fetch {name}")
     if not present:

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from urllib.parse import quote
 
 from tlkit import __version__
-from tlkit.files.downloads import Remote, verified
+from tlkit.files.downloads import Remote, verify
 from tlkit.files.web import Failed
 
 __all__ = ["Delivery", "Mirror", "own_addresses"]
@@ -148,7 +148,7 @@ class Mirror(ThreadingHTTPServer):
         with self._hashing:  # one thread hashes, the others wait and know
             known = self._digests.get(remote.name)
             if known is None or known[0] != mark:
-                known = mark, verified(remote)
+                known = mark, verify(remote)
                 if _mark(remote.path.stat()) != mark:
                     msg = "it was replaced meanwhile"
                     raise Failed(msg)
