@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 import sys
 from types import SimpleNamespace
 
@@ -19,7 +18,6 @@ from torchvision.models import VisionTransformer
 
 import tlkit as tl
 from tlkit import exporting
-from tlkit.files.publishing import published
 
 pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")
@@ -221,16 +219,6 @@ def test_a_new_file_replaces_the_older_one_and_nothing_is_said(path, capfd, capl
     data = path.read_bytes()  # and it tells nothing of this machine
     for place in (os.getcwd(), os.path.dirname(torch.__file__), os.path.dirname(tl.__file__), str(path.parent)):
         assert place.encode() not in data
-
-
-@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_a_published_file_has_the_mode_of_any_new_file(tmp_path):
-    with published(tmp_path / "file", "example") as temporary:
-        temporary.unlink()
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
-        assert not (tmp_path / "file").exists()
-    (tmp_path / "other").touch()
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
 
 
 def test_weights_that_do_not_fit_are_written_beside_and_replaced_with_the_file(path, monkeypatch):

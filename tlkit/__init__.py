@@ -8,10 +8,7 @@ says of them. Everything hangs under one name::
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-from tlkit.errors import near_misses
+import importlib  # nothing else: until `__main__` runs, Ctrl-C would print a traceback
 
 __version__ = "0.1.0"
 
@@ -52,13 +49,15 @@ _MODULES = {name: name for name in ("images", "plots", "scale", "widgets", "zoo"
 __all__ = ["__version__", *sorted(_HOMES), *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):
     if name in _MODULES:
         return importlib.import_module(f"tlkit.{_MODULES[name]}")
     if name in _HOMES:
         value = getattr(importlib.import_module(f"tlkit.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
+    from tlkit.errors import near_misses
+
     msg = f"tlkit has no '{name}'.{near_misses(name, __all__)}"
     raise AttributeError(msg)
 

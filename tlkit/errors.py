@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable
 
@@ -27,6 +26,8 @@ def near_misses(name: str, names: Iterable[str]) -> str:
     >>> near_misses("fc_2", ["fc1", "fc2", "flatten"])
     " Did you mean 'fc2'?"
     """
+    import difflib  # here, so that the command line can soon be stopped quietly
+
     close = difflib.get_close_matches(str(name), list(names), n=3, cutoff=0.6)
     return f" Did you mean {quoted(close, 'or')}?" if close else ""
 

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from tlkit.files.copying import copy_module
-from tlkit.files.publishing import published
+from tlkit.files.publishing import publish
 from tlkit.graph.network import Network, Vertex
 
 __all__ = ["convert_to_onnx", "export_onnx", "run_onnx"]
@@ -86,7 +86,7 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     path = Path(path).expanduser()
     _check_outputs(net)
     plain = _plain(net)
-    with published(path, "network.onnx") as temporary, _data_file(path, plain) as data:
+    with publish(path, "network.onnx") as temporary, _data_file(path, plain) as data:
         model = _convert(plain, net)
         model.metadata_props.update(_metadata(net))
         _write(model, temporary, data)

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from tlkit.builder import TransferLearning
-from tlkit.files.publishing import published
-from tlkit.files.weights import copied_out, mapped, pieces, write_weights
+from tlkit.files.publishing import publish
+from tlkit.files.weights import copy_out, map_tensors, split_bytes, write_weights
 from tlkit.graph.network import Network
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.training.optimizers import STATE, Optimizers, join_state, part_state
@@ -160,14 +160,14 @@ def _crc32(header: dict[str, Any], weights: dict[str, Tensor]) -> int:
     checksum = zlib.crc32(json.dumps(header).encode())
     for name, value in sorted(weights.items()):
         checksum = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), checksum)
-        for piece in pieces(value):
+        for piece in split_bytes(value):
             checksum = zlib.crc32(piece, checksum)
     return checksum
 
 
 def _publish(weights: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
-    with published(path, "network.tlk") as temporary:
+    with publish(path, "network.tlk") as temporary:
         try:
             write_weights(weights, temporary, metadata)
         except OSError as error:
@@ -196,7 +196,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if newer:
         msg = f"{path} has format {header['format']}; this version of tlkit reads up to {FORMAT}. Update tlkit."
         raise ValueError(msg)
-    weights = copied_out(lambda: mapped(path))  # so that the file can be replaced while the network lives
+    weights = copy_out(lambda: map_tensors(path))  # so that the file can be replaced while the network lives
     if header.pop("crc32", None) != _crc32(header, weights):
         msg = f"{path} is damaged: it does not hold what was saved. Copy or save it again."
         raise ValueError(msg)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.errors import near_misses
-from tlkit.files.timm_weights import pretrained
-from tlkit.files.weights import filled, made, read_weights
+from tlkit.files.timm_weights import load_pretrained
+from tlkit.files.weights import fill_module, make_module, read_weights
 from tlkit.graph.importing import take_over
 from tlkit.graph.network import Landmarks, Network, Vertex
 from tlkit.images.preprocessing import Preprocessing
@@ -132,9 +132,9 @@ def _torchvision(name: str, weights: Any) -> tuple[nn.Module, _Config]:
         options = {"image_size": config.preprocessing.size}
     make = partial(models.get_model, name, weights=None, **options)
     if weights is None:
-        return made(make), config
+        return make_module(make), config
     path = fetch(weights_remote(entry)) if weights == "imagenet" else Path(weights)
-    return filled(make, read_weights(path), str(path)), config
+    return fill_module(make, read_weights(path), str(path)), config
 
 
 def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
@@ -145,12 +145,12 @@ def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
         msg = f"timm has no network '{name}'.{near_misses(f'timm/{name}', known)} See timm.list_models()."
         raise ValueError(msg)
     if weights == "imagenet":
-        module = pretrained(name)
+        module = load_pretrained(name)
     elif weights is None:
-        module = made(partial(timm.create_model, name))
+        module = make_module(partial(timm.create_model, name))
     else:
         state = weights(name) if callable(weights) else read_weights(Path(weights))
-        module = filled(partial(timm.create_model, name), state, name if callable(weights) else str(weights))
+        module = fill_module(partial(timm.create_model, name), state, name if callable(weights) else str(weights))
     classes = imagenet_classes() if getattr(module, "num_classes", 0) == 1000 else ()
     return module, _Config(Preprocessing.from_timm(module.pretrained_cfg), classes)
 

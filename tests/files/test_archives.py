@@ -481,6 +481,16 @@ def test_a_missing_archive_is_named(tmp_path):
         extract(tmp_path / "nothing.tgz", tmp_path / "target")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_looping_links_are_sentences(tmp_path):
+    for name in ("a.tgz", "target"):
+        (tmp_path / name).symlink_to(name)
+    with pytest.raises(FileNotFoundError, match=r"There is no archive .*a\.tgz"):
+        extract(tmp_path / "a.tgz", tmp_path / "target")
+    with pytest.raises(ArchiveError, match="could not be unpacked into"):
+        extract(tar(tmp_path / "b.tgz", PHOTOS), tmp_path / "target")
+
+
 def test_a_disk_that_fills_up_leaves_nothing(outside, monkeypatch):
     def full(member, path, left):
         path.write_bytes(b"half")

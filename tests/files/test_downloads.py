@@ -270,12 +270,35 @@ def test_the_record_of_another_file_of_the_same_name_is_not_believed(server, rem
     assert path.read_bytes() == OTHER
 
 
-@pytest.mark.parametrize("garbage", ["", "x", "a b\n# 1", "\n\n", "é\n# {}", f"{DIGEST}  x\n# [1"])
+@pytest.mark.parametrize(
+    "garbage", ["", "x", "a b\n# 1", "\n\n", "é\n# {}", f"{DIGEST}  x\n# [1", f"{DIGEST}  x\n# " + "[" * 100_000]
+)
 def test_a_garbled_record_is_ignored(remote, server, garbage):
     path = fetch(remote, progress=False)
     path.with_name(f"{NAME}.sha256").write_text(garbage, encoding="utf-8")
     assert fetch(remote, progress=False) == path
     assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("place", [NAME, f"{NAME}.sha256", f"{NAME}.{DIGEST[:8]}.part.json"])
+def test_a_looping_link_in_the_place_of_a_file_is_replaced(remote, place):
+    remote.path.parent.mkdir(parents=True)
+    remote.path.with_name(place).symlink_to(place)
+    assert fetch(remote, progress=False).read_bytes() == CONTENT
+
+
+def test_a_record_that_became_a_folder_costs_a_hash_only(remote, server):
+    remote.path.with_name(f"{NAME}.sha256").mkdir(parents=True)
+    for _ in range(2):
+        assert fetch(remote, progress=False).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_a_folder_in_the_place_of_the_file_is_a_sentence(remote):
+    (remote.path / "x").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"cannot be used: (Is a directory|Directory not empty|Access is denied)"):
+        fetch(remote, progress=False)
 
 
 @pytest.mark.parametrize("wrong", ["", "1234567", DIGEST.upper(), DIGEST + "0"])

@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -215,7 +216,7 @@ def test_a_file_that_is_replaced_while_it_is_hashed_is_not_given_away(mirror, mo
         other.replace(remote.path)
         return DIGEST
 
-    monkeypatch.setattr("tlkit.files.mirror.verified", replaced)
+    monkeypatch.setattr("tlkit.files.mirror.verify", replaced)
     assert ask(mirror, "/photos.tgz")[0] == 404
 
 
@@ -262,6 +263,29 @@ def test_a_file_is_hashed_once_for_all_clients_also_in_a_read_only_folder(mirror
     assert len(hashed) == 1
 
 
+def test_more_clients_than_there_are_places_for_are_asked_to_come_again(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "_places", threading.Semaphore(1))
+    with socket.create_connection(("127.0.0.1", mirror.server_port)) as first:
+        while not mirror._ends:
+            time.sleep(0.005)
+        for _ in range(3):
+            status, headers, _ = ask(mirror, "/photos.tgz")
+            assert (status, headers["Retry-After"]) == (503, "5")
+        first.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert first.recv(100).startswith(b"HTTP/1.0 200")
+    while mirror._ends:
+        time.sleep(0.005)
+    assert ask(mirror, "/photos.tgz")[0] == 200
+
+
+def test_who_asks_byte_by_byte_is_let_go(mirror, monkeypatch):
+    monkeypatch.setattr("tlkit.files.mirror.PATIENCE", 0.1)
+    with socket.create_connection(("127.0.0.1", mirror.server_port), timeout=10) as client, suppress(OSError):
+        while True:
+            client.sendall(b"x")
+            time.sleep(0.01)
+
+
 # What it tells
 
 
@@ -302,6 +326,17 @@ def test_a_client_that_takes_nothing_is_let_go(large, monkeypatch):
     with Running(large) as mirror, socket.create_connection(("127.0.0.1", mirror.server_port)) as client:
         client.sendall(b"GET /large.pth HTTP/1.0\r\n\r\n")
         assert mirror.said(1)[0].outcome == "broken"
+
+
+def test_a_client_that_takes_a_little_now_and_then_is_let_go(large, monkeypatch):
+    monkeypatch.setattr("tlkit.files.mirror.PATIENCE", 0.1)
+    monkeypatch.setattr("tlkit.files.mirror.SLOWEST", 1e9)
+    with Running(large) as mirror, socket.create_connection(("127.0.0.1", mirror.server_port)) as client:
+        client.sendall(b"GET /large.pth HTTP/1.0\r\n\r\n")
+        while not mirror.told:
+            client.recv(100)
+            time.sleep(0.01)
+        assert mirror.told[0].outcome == "broken"
 
 
 def test_nothing_is_told_after_the_end(mirror):

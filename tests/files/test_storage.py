@@ -193,7 +193,7 @@ def test_copies_are_used_again_and_a_damaged_copy_is_replaced(address, home, mon
     made = copies(home)
     assert len(made) == SHARDS
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "published", None)  # no copy is made
+        patch.setattr(storage, "publish", None)  # no copy is made
         FeatureStore(address).load()
     whole = made[0].read_bytes()
     made[0].write_bytes(whole[:-1] + b"?")
@@ -213,7 +213,7 @@ def test_old_copies_make_room_and_a_full_disk_is_told(address, home, monkeypatch
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage, "published", full)
+    monkeypatch.setattr(storage, "publish", full)
     with pytest.raises(OSError, match=r"is read from a copy.*No space left.*TLKIT_HOME"):
         (place(address) / "shards" / "00001.safetensors").copied()
 

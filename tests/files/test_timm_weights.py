@@ -75,7 +75,7 @@ def test_weights_that_are_here_are_taken_without_asking_the_network(put, offline
 def test_a_file_brought_by_hand_comes_before_a_cached_one(module, tmp_path):
     by_hand(tmp_path, module.state_dict())
     cached(tmp_path, {name: torch.zeros_like(value) for name, value in module.state_dict().items()})
-    assert timm_weights.pretrained(NAME).state_dict()["fc.weight"].equal(module.state_dict()["fc.weight"])
+    assert timm_weights.load_pretrained(NAME).state_dict()["fc.weight"].equal(module.state_dict()["fc.weight"])
 
 
 @pytest.mark.usefixtures("no_network")
@@ -98,7 +98,7 @@ def test_offline_a_network_with_an_address_of_its_own_is_told_of_too(tmp_path, m
     with pytest.raises(
         DownloadError, match=rf"could not be fetched:\n  https://github\.com/\S+/{OWN_PLACE}: not tried"
     ):
-        timm_weights.pretrained("gcvit_xxtiny")
+        timm_weights.load_pretrained("gcvit_xxtiny")
 
 
 @pytest.mark.usefixtures("no_network")
@@ -107,14 +107,14 @@ def test_a_file_of_such_a_network_is_found_where_the_sentence_says(tmp_path, mon
 
     monkeypatch.setenv("TLKIT_OFFLINE", "1")
     with pytest.raises(DownloadError) as caught:
-        timm_weights.pretrained("gcvit_xxtiny")
+        timm_weights.load_pretrained("gcvit_xxtiny")
     file = tmp_path / "torch" / "hub" / "checkpoints" / OWN_PLACE
     assert str(caught.value).endswith(f"save it as {file}.")
     file.parent.mkdir(parents=True)
     with seeded(1):
         state = timm.create_model("gcvit_xxtiny").state_dict()
     torch.save(state, file)
-    assert timm_weights.pretrained("gcvit_xxtiny").state_dict()["head.fc.weight"].equal(state["head.fc.weight"])
+    assert timm_weights.load_pretrained("gcvit_xxtiny").state_dict()["head.fc.weight"].equal(state["head.fc.weight"])
 
 
 def test_a_download_that_fails_is_the_same_sentence(monkeypatch):

@@ -12,7 +12,7 @@ from torchvision import models
 
 from tlkit.files import weights
 from tlkit.files.copying import copy_module
-from tlkit.files.weights import KINDS, filled, made, read_weights, write_weights
+from tlkit.files.weights import KINDS, fill_module, make_module, read_weights, write_weights
 
 WRITERS = {
     "safetensors": save_file,
@@ -29,7 +29,7 @@ def state() -> dict[str, torch.Tensor]:
 def test_weights_of_a_file_are_shared_with_a_copy_until_one_of_the_two_is_changed(tmp_path, kind):
     path = tmp_path / f"weights.{kind}"
     WRITERS[kind]({"weight": torch.randn(20, 30), "bias": torch.randn(20)}, path)
-    module = filled(lambda: nn.Linear(30, 20), read_weights(path), "a file")
+    module = fill_module(lambda: nn.Linear(30, 20), read_weights(path), "a file")
     twin = copy_module(module, {})
     for one, other in zip(module.parameters(), twin.parameters(), strict=True):
         assert torch._C._data_address(one) == torch._C._data_address(other)
@@ -67,7 +67,7 @@ def test_a_file_is_mapped_anew_once_enough_of_it_was_read(monkeypatch):
         alive.append(weakref.ref(tensor))
         return {"a": tensor}
 
-    found = weights.copied_out(mapped)
+    found = weights.copy_out(mapped)
     assert torch.equal(found["a"], torch.arange(60.0).view(15, 4))
     assert len(alive) == 2  # 240 bytes, 96 at a time: a third part would be a second mapping's
 
@@ -84,7 +84,7 @@ def test_a_file_is_closed_once_it_is_read(tmp_path):
 def test_weights_saved_as_parameters_come_without_their_history(tmp_path):
     torch.save(dict(nn.Linear(3, 2).named_parameters()), tmp_path / "weights.pth")
     assert all(value.is_leaf for value in read_weights(tmp_path / "weights.pth").values())
-    module = filled(lambda: nn.Linear(3, 2), read_weights(tmp_path / "weights.pth"), "a file")
+    module = fill_module(lambda: nn.Linear(3, 2), read_weights(tmp_path / "weights.pth"), "a file")
     module(torch.ones(1, 3)).sum().backward()
     assert module.weight.grad is not None
 
@@ -212,7 +212,7 @@ def test_a_file_of_something_else_says_what_it_holds(tmp_path, value, held):
 
 def test_a_module_is_filled_without_a_second_copy():
     given = state()
-    module = filled(lambda: nn.Linear(3, 2), given, "a file")
+    module = fill_module(lambda: nn.Linear(3, 2), given, "a file")
     assert module.weight.data_ptr() == given["weight"].data_ptr()
     assert module.weight.requires_grad
 
@@ -224,7 +224,7 @@ def test_buffers_that_no_file_holds_are_computed():
             self.layer = nn.Linear(3, 2)
             self.register_buffer("position", torch.arange(5), persistent=False)
 
-    module = filled(Positions, {f"layer.{name}": value for name, value in state().items()}, "a file")
+    module = fill_module(Positions, {f"layer.{name}": value for name, value in state().items()}, "a file")
     assert torch.equal(module.position, torch.arange(5))
 
 
@@ -241,12 +241,12 @@ def test_weights_of_another_architecture_are_named_in_one_sentence(change, sente
     given = state()
     change(given)
     with pytest.raises(ValueError, match=sentence):
-        filled(lambda: nn.Linear(3, 2), given, "a file")
+        fill_module(lambda: nn.Linear(3, 2), given, "a file")
 
 
 def test_files_from_before_batches_were_counted_fit():
     given = {name: value for name, value in nn.BatchNorm1d(3).state_dict().items() if "tracked" not in name}
-    module = filled(lambda: nn.BatchNorm1d(3), given, "a file")
+    module = fill_module(lambda: nn.BatchNorm1d(3), given, "a file")
     assert int(module.num_batches_tracked) == 0
     assert not module.num_batches_tracked.is_meta
 
@@ -268,7 +268,27 @@ def test_densenets_old_names_are_understood(tmp_path):
 def test_a_constructor_that_computes_is_made_without_values_too():
     before = torch.random.get_rng_state()
     with torch.device("meta"):
-        module = made(models.regnet_y_400mf)
+        module = make_module(models.regnet_y_400mf)
     assert all(value.is_meta for value in module.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)  # nothing was drawn for weights without values
-    assert not any(value.is_meta for value in made(lambda: nn.Linear(2, 2)).parameters())
+    assert not any(value.is_meta for value in make_module(lambda: nn.Linear(2, 2)).parameters())
+
+
+def test_a_header_nested_without_end_is_a_sentence(tmp_path):
+    text = b'{"a":' * 200_000
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+        read_weights(tmp_path / "x.safetensors")
+
+
+def test_names_in_a_file_cannot_steer_the_terminal(tmp_path):
+    with pytest.raises(ValueError, match="do not fit") as caught:
+        fill_module(lambda: nn.Linear(1, 1, bias=False), {"\x1b[31m\n": torch.zeros(1)}, "x.pth")
+    assert r"such as '\x1b[31m\n'" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_looping_link_is_a_sentence(tmp_path):
+    (tmp_path / "x.pth").symlink_to("x.pth")
+    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*x\.pth"):
+        read_weights(tmp_path / "x.pth")

@@ -19,7 +19,7 @@ from torchvision import models
 
 import tlkit as tl
 from tlkit.files import weights as weight_files
-from tlkit.files.weights import filled, read_weights
+from tlkit.files.weights import fill_module, read_weights
 from tlkit.graph.importing import take_over
 
 WRITERS = {
@@ -60,7 +60,7 @@ def drawn(name: str) -> dict[str, torch.Tensor]:
 
 
 def loaded(name: str, state: dict[str, torch.Tensor]) -> tl.Network:
-    module = filled(lambda: models.get_model(name), state, "a test")
+    module = fill_module(lambda: models.get_model(name), state, "a test")
     return take_over(module, [torch.empty(1, 3, 224, 224, device="meta")])
 
 

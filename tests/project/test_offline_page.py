@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import small_catalog
 from servers import FileServer
-from teacher import Teacher
+from small_catalog import Teacher
 
 from tlkit import commands
 from tlkit.commands import catalog

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tlkit.errors import near_misses, quoted
 from tlkit.files.downloads import FLOWER_PHOTOS, VGG16, Remote, weights_remote
 
-__all__ = ["LESSONS", "WITHOUT_DOWNLOAD", "described", "files", "find"]
+__all__ = ["LESSONS", "WITHOUT_DOWNLOAD", "describe", "files", "find"]
 
 # name -> what the notebooks and `make full` can ask for
 LESSONS = {"photos": FLOWER_PHOTOS, "vgg16": VGG16}
@@ -55,7 +55,7 @@ def find(name: str) -> Remote:
     return known[name]
 
 
-def described(name: str) -> str:
+def describe(name: str) -> str:
     """Say what is in the file behind a name."""
     return "photos of five kinds of flowers" if name == "photos" else f"ImageNet weights of {name}"
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tlkit import zoo
 from tlkit.commands.info import finished_record
 from tlkit.commands.output import complain, few, progress_bar, say, say_facts
+from tlkit.errors import printable
 from tlkit.features.differences import write_ranges
 from tlkit.features.spec import Layout, StoreSpec
 from tlkit.features.store import Compute, StoreError, Work, fill_shard, prepare
@@ -46,7 +47,7 @@ def run(options: Namespace) -> int:
         cache_megabytes=0,
     )
     for path, reason in pictures.skipped:
-        complain(f"Left out: {path}: {reason}")
+        complain(f"Left out: {printable(path, None)}: {reason}")
     data = _Watched(pictures)
     dtype = getattr(torch, options.dtype)
     spec, compute = helper.plan(data, options.engine, dtype=dtype, batch_size=options.batch_size)

@@ -35,7 +35,7 @@ def run(options: Namespace) -> int:
 
 def _fetched(name: str, remote: Remote) -> bool:
     """Fetch a file and say so; the others still come when it does not."""
-    if downloads.fault(remote) is None:
+    if downloads.find_fault(remote) is None:
         say(f"{name}: here already, verified: {remote.path}")
         return True
     say(f"{name}: fetching {remote.name}, {remote.size_in_words}")
@@ -56,7 +56,7 @@ def _fetched(name: str, remote: Remote) -> bool:
 def _say_what_there_is() -> None:
     files = catalog.LESSONS | _others_here()
     rows = [("name", "size", "what", "here")]
-    rows += [(name, file.size_in_words, catalog.described(name), _state(file)) for name, file in files.items()]
+    rows += [(name, file.size_in_words, catalog.describe(name), _state(file)) for name, file in files.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -84,7 +84,7 @@ def _others_here() -> Mapping[str, Remote]:
 
 
 def _state(remote: Remote) -> str:
-    problem = downloads.fault(remote)
+    problem = downloads.find_fault(remote)
     if problem is None:
         return "yes, verified"
     if problem:

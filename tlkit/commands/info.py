@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.commands.output import few, say, say_facts
+from tlkit.errors import printable
 from tlkit.features.shards import Shard, digest, read_record
 from tlkit.features.spec import Layout
 from tlkit.files.storage import RemotePath, place
@@ -83,7 +84,7 @@ def _in_words(found: dict[str, Any]) -> dict[str, Any]:
         "shards": _share(shards),
         "classes": f"{classes}{so_far}: {few(f'{name} {count:,}' for name, count in found['classes'].items())}",
         "boundary": [
-            f"{name} ({' x '.join(map(str, tensor['shape']))}), {tensor['dtype']}"
+            f"{printable(name)} ({' x '.join(map(str, tensor['shape']))}), {tensor['dtype']}"
             for name, tensor in found["boundary"].items()
         ],
         "disk": readable_size(found["bytes"]),
@@ -93,7 +94,10 @@ def _in_words(found: dict[str, Any]) -> dict[str, Any]:
         by = few(f"{engine} ({counted(count, 'shard')})" for engine, count in found["engines"].items())
         words["written"] = f"{first} to {last}"
         words["computed"] = f"in {found['seconds']:,.1f} s by {by}"
-    words["key"] = [f"sha256 {found['key_sha256']}", *(f"{name}: {_text(v)}" for name, v in found["key"].items())]
+    words["key"] = [
+        f"sha256 {found['key_sha256']}",
+        *(f"{printable(name)}: {_text(v)}" for name, v in found["key"].items()),
+    ]
     return words
 
 
@@ -103,7 +107,7 @@ def _share(counts: dict[str, int]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), None)
 
 
 def _time(seconds: float) -> str:

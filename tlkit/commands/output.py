@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from tlkit.errors import printable
+
 __all__ = ["complain", "few", "progress_bar", "say", "say_facts"]
 
 SHOWN = 12
@@ -44,7 +46,7 @@ def few(parts: Iterable[Any]) -> str:
     >>> few(range(14))
     '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and 2 more'
     """
-    parts = [str(part) for part in parts]
+    parts = [printable(part) for part in parts]
     more = [f"and {len(parts) - SHOWN:,} more"] if len(parts) > SHOWN else []
     return ", ".join([*parts[:SHOWN], *more])
 
@@ -53,7 +55,7 @@ def progress_bar(total: int, done: int = 0, *, text: str, unit: str) -> tqdm:
     """Return a progress bar on stderr; where that is a file, it writes a line every half minute."""
     watched = sys.stderr.isatty()
     return tqdm(
-        desc=text,
+        desc=printable(text, None),
         total=total,
         initial=done,
         unit=f" {unit}",
@@ -65,7 +67,8 @@ def progress_bar(total: int, done: int = 0, *, text: str, unit: str) -> tqdm:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    encoding = stream.encoding or "utf-8"  # names of files may hold what no encoding has
+    text = "\n".join(printable(line, None) for line in text.split("\n"))
+    encoding = stream.encoding or "utf-8"
     with tqdm.external_write_mode(stream):  # above a progress bar that may be there
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()

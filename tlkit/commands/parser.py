@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tlkit" if by_name else "python -m tlkit",
         description="Transfer learning from the command line.",
-        epilog="Exit codes: 0 fine, 1 a problem (described on stderr), 2 wrong usage, 130 stopped by Ctrl-C.",
+        epilog="Exit codes: 0 fine, 1 a problem (described on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tlkit {__version__}")
@@ -104,7 +104,9 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.epilog = SERVE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--host", metavar="ADDRESS", default="", help="address to listen on (all of this machine's)")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="", help="address to listen on, 127.0.0.1 for this machine only (all)"
+    )
     parser.add_argument("--port", metavar="N", type=_port, default=8765, help="port to listen on, 0 for any (8765)")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from tlkit.commands import catalog
 from tlkit.commands.output import complain, say, say_facts
+from tlkit.errors import quoted
 from tlkit.files import downloads
 from tlkit.files.downloads import Remote
 from tlkit.files.mirror import Delivery, Mirror, own_addresses
@@ -26,7 +27,9 @@ def run(options: Namespace) -> int:
         raise OSError(_sentence(error, options)) from error
     with mirror:
         _say_what_is_served(files, mirror.present())
-        _say_what_to_set([options.host] if options.host else own_addresses(), mirror.server_port)
+        addresses = [options.host] if options.host else own_addresses()
+        _say_who_can_read(options.host, addresses, mirror.server_port)
+        _say_what_to_set(addresses, mirror.server_port)
         try:
             mirror.serve_forever()
         except KeyboardInterrupt:  # the way to end it
@@ -68,7 +71,7 @@ class _Log:
 
 def _say_what_is_served(files: Mapping[str, Remote], present: Mapping[str, str]) -> None:
     for name, remote in files.items():
-        problem = None if remote.name in present else downloads.fault(remote)
+        problem = None if remote.name in present else downloads.find_fault(remote)
         if problem or (problem == "" and name in catalog.LESSONS):
             complain(f"Not served: {remote.name}, {problem or 'not here'}. Fetch it: python -m tlkit fetch {name}")
     if not present:
@@ -79,6 +82,16 @@ def _say_what_is_served(files: Mapping[str, Remote], present: Mapping[str, str])
         if remote.name in present:
             size = readable_size(remote.path.stat().st_size)
             say(f"  {remote.name}, {size}, sha256 {present[remote.name][:12]}...")
+
+
+def _say_who_can_read(host: str, addresses: list[str], port: int) -> None:
+    if host.startswith("127.") or host == "localhost":
+        say(f"It listens on {host}, port {port}: only programs on this machine can read the files.")
+        return
+    where = host or f"every address of this machine, such as {quoted(addresses or ['127.0.0.1'])}"
+    say(f"It listens on {where}, port {port}: whoever is on the same network can read the files.")
+    if not host:
+        say("With --host ADDRESS it listens on one address only, with --host 127.0.0.1 for this machine only.")
 
 
 def _say_what_to_set(addresses: list[str], port: int) -> None:

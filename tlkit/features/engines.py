@@ -22,7 +22,7 @@ from tlkit.features.moving import find_device, move
 from tlkit.features.onnx_writer import UnknownLayerError, write_onnx
 from tlkit.features.shards import digest
 from tlkit.files.downloads import home
-from tlkit.files.publishing import published
+from tlkit.files.publishing import publish
 from tlkit.graph.network import Network
 
 __all__ = ["ENGINES", "Engine", "RowFeaturizer", "choose_batch_size", "is_exact"]
@@ -239,7 +239,7 @@ def _convert_once(engine: Engine, fast: Network, folder: Path, name: str) -> byt
         raise _NotWorthItError
     content = convert_to_onnx(fast, engine.batch_size)
     path = folder / f"{name}-{_checksum(content)}.onnx"
-    with published(path, "network.onnx") as temporary:
+    with publish(path, "network.onnx") as temporary:
         temporary.write_bytes(content)
     _keep_newest(folder, path)
     return content

@@ -36,12 +36,12 @@ __all__ = [
     "VGG16",
     "DownloadError",
     "Remote",
-    "complaint",
-    "fault",
+    "describe_failure",
+    "find_fault",
     "fetch",
     "home",
     "offline",
-    "verified",
+    "verify",
     "weights_remote",
 ]
 
@@ -180,7 +180,7 @@ def fetch(remote: Remote, *, progress: bool = True) -> Path:
         When no source has the file, or not the right one. Nothing is left under the file's name; a part that
         can be continued stays beside it as ``*.part``.
     """
-    if fault(remote) is None:
+    if find_fault(remote) is None:
         return remote.path
     try:
         remote.path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def fetch(remote: Remote, *, progress: bool = True) -> Path:
             with bar(progress, f"{remote.name}: waiting for another download of it"):
                 lock.acquire()
         try:
-            problem = fault(remote)
+            problem = find_fault(remote)
             if problem is not None:
                 _obtain(remote, problem, progress)
         finally:
@@ -204,18 +204,18 @@ def fetch(remote: Remote, *, progress: bool = True) -> Path:
     return remote.path
 
 
-def fault(remote: Remote) -> str | None:
+def find_fault(remote: Remote) -> str | None:
     """Return None for a file that lies there verified, else what is wrong; an empty string where there is no file."""
     if not remote.path.is_file():
         return ""
     try:
-        verified(remote)
+        verify(remote)
     except Failed as wrong:
         return str(wrong)
     return None
 
 
-def verified(remote: Remote) -> str:
+def verify(remote: Remote) -> str:
     """Return the sha256 of a file that lies there; it is hashed again only after its size or time has changed.
 
     Raises
@@ -328,13 +328,13 @@ def _write_record(path: Path, digest: str) -> None:
 def _failure(remote: Remote, problems: list[str], kept: int = 0) -> DownloadError:
     digits = f"is {remote.sha256}" if len(remote.sha256) == 64 else f"begins with {remote.sha256}"
     what = f"{remote.name} ({remote.size_in_words})"
-    text = complaint(what, problems, remote.urls[0], f"save it as {remote.path} (its sha256 {digits})")
+    text = describe_failure(what, problems, remote.urls[0], f"save it as {remote.path} (its sha256 {digits})")
     if kept:
         text += f"\nThe {kept:,} bytes that came are kept; the next call continues from there."
     return DownloadError(text)
 
 
-def complaint(what: str, problems: Iterable[str], url: str, by_hand: str) -> str:
+def describe_failure(what: str, problems: Iterable[str], url: str, by_hand: str) -> str:
     """Say what could not be fetched and why, one problem in a line, and what to do with it when it came by hand."""
     lines = [f"{what} could not be fetched:", *(f"  {problem}" for problem in problems)]
     return "\n".join([*lines, f"To bring it by hand, download {url} and {by_hand}."])

@@ -11,6 +11,7 @@ import re
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ from typing import IO, Any, NamedTuple
 from urllib.parse import quote
 
 from tlkit import __version__
-from tlkit.files.downloads import Remote, verified
+from tlkit.files.downloads import Remote, verify
 from tlkit.files.web import Failed
 
 __all__ = ["Delivery", "Mirror", "own_addresses"]
 
-PATIENCE = 60  # seconds that a client may stay silent, or take nothing
+PATIENCE = 60  # seconds that a client may stay silent, or take nothing; and that its question may take in all
+SLOWEST = 10_000  # bytes a second that a client takes at least, in all
+PLACES = 100  # clients at a time, each of which has a thread
+BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 ELSEWHERE = ("192.0.2.1", "10.254.254.254", "172.31.254.254", "192.168.254.254")
 
 
@@ -100,6 +104,8 @@ class Mirror(ThreadingHTTPServer):
         self._report, self._reporting = report or _unheard, threading.Lock()
         self._digests: dict[str, tuple[tuple[int, int], str]] = {}
         self._hashing = threading.Lock()
+        self._places = threading.Semaphore(PLACES)
+        self._ends: dict[socket.socket, float] = {}
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
@@ -143,7 +149,7 @@ class Mirror(ThreadingHTTPServer):
         with self._hashing:  # one thread hashes, the others wait and know
             known = self._digests.get(remote.name)
             if known is None or known[0] != mark:
-                known = mark, verified(remote)
+                known = mark, verify(remote)
                 if _mark(remote.path.stat()) != mark:
                     msg = "it was replaced meanwhile"
                     raise Failed(msg)
@@ -154,6 +160,38 @@ class Mirror(ThreadingHTTPServer):
         """Tell of a delivery."""
         with self._reporting:
             self._report(delivery)
+
+    def process_request(self, request: socket.socket, client_address: Any) -> None:
+        """Answer a client in a thread of its own, or send it away for a while when too many are there."""
+        if self._places.acquire(blocking=False):
+            self.allow(request, 0)
+            super().process_request(request, client_address)
+            return
+        with suppress(OSError):
+            request.setblocking(False)
+            request.sendall(BUSY)
+            request.recv(1 << 16)  # what is left unread would take the answer back
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: socket.socket, client_address: Any) -> None:
+        """Answer a client, and free its place."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._ends.pop(request, None)
+            self._places.release()
+
+    def allow(self, request: socket.socket, count: int) -> None:
+        """Give a client the time to ask, or to take a number of bytes."""
+        self._ends[request] = time.monotonic() + PATIENCE + count / SLOWEST
+
+    def service_actions(self) -> None:
+        """Let those go whose time is over; called twice a second."""
+        now = time.monotonic()
+        for request, end in list(self._ends.items()):
+            if end < now:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Let a client that vanishes go without a traceback."""
@@ -209,6 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(206 if "Content-Range" in headers else 200, headers | {"Content-Length": f"{span.end - span.start}"})
         if self.command == "HEAD":
             return
+        self.server.allow(self.connection, span.end - span.start)
         with suppress(OSError):  # the client went away, or took nothing for too long
             self.connection.sendfile(file, span.start, span.end - span.start)
         count = max(0, file.tell() - span.start)

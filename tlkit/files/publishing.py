@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["published"]
+__all__ = ["publish"]
 
 
 @contextmanager
-def published(path: Path, example: str) -> Iterator[Path]:
+def publish(path: Path, example: str) -> Iterator[Path]:
     """Give a file to write to; when all went well it takes the place of `path`, else nothing is left of it.
 
     A reader of `path` sees the old file or the whole new one, even after a power cut.

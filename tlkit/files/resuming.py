@@ -139,7 +139,8 @@ class Part:
                 start, total = self._answer(response, have, validator)
                 if start and start == total:
                     return
-                self._note.write_text(json.dumps({"url": url, "validator": _validator(response)}))
+                with suppress(OSError):  # what comes is checked by its hash in the end
+                    self._note.write_text(json.dumps({"url": url, "validator": _validator(response)}))
                 self._pour(partial(read_some, response), start, total)
         except requests.exceptions.SSLError as error:
             msg = f"no trusted connection{_reason(error)}"

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from tlkit.errors import near_misses, printable, quoted
-from tlkit.files.publishing import published
+from tlkit.files.publishing import publish
 from tlkit.memory import readable_size
 
 __all__ = ["ADDRESS", "RemotePath", "at_once", "free_space", "name_below", "on_disk", "opened", "place"]
@@ -233,7 +233,7 @@ class RemotePath:
                 break
         _make_room(len(data))
         try:
-            with published(copy, self.name) as temporary:
+            with publish(copy, self.name) as temporary:
                 temporary.write_bytes(data)
         except OSError as error:
             msg = (

@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 from safetensors import SafetensorError
 from torch import hub, nn
 
-from tlkit.files.downloads import DownloadError, complaint, home, offline
+from tlkit.files.downloads import DownloadError, describe_failure, home, offline
 from tlkit.memory import readable_size
 
-__all__ = ["pretrained"]
+__all__ = ["load_pretrained"]
 
 FILE = "model.safetensors"  # of nearly every network on the hub
 
 
-def pretrained(name: str) -> nn.Module:
+def load_pretrained(name: str) -> nn.Module:
     """Make one of timm's networks with the weights that it was trained to; once they are here, without a connection.
 
     Parameters
@@ -96,12 +96,12 @@ def _failure(name: str, config: Any, problem: str) -> DownloadError:
 
     url = hf_hub_url(*_place(config)) if config.hf_hub_id else config.url
     what = f"The weights of timm/{name} (about {readable_size(_size(name))})"
-    return DownloadError(complaint(what, [f"{url}: {problem}"], url, f"save it as {_by_hand(config)}"))
+    return DownloadError(describe_failure(what, [f"{url}: {problem}"], url, f"save it as {_by_hand(config)}"))
 
 
 def _size(name: str) -> int:
     import timm
 
-    from tlkit.files.weights import made
+    from tlkit.files.weights import make_module
 
-    return sum(value.nbytes for value in made(partial(timm.create_model, name)).state_dict().values())
+    return sum(value.nbytes for value in make_module(partial(timm.create_model, name)).state_dict().values())

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tlkit.errors import quoted
+from tlkit.errors import printable, quoted
 
-__all__ = ["copied_out", "filled", "made", "mapped", "pieces", "read_weights", "write_weights"]
+__all__ = ["copy_out", "fill_module", "make_module", "map_tensors", "split_bytes", "read_weights", "write_weights"]
 
 # number types by safetensors' names for them
 KINDS = {
@@ -55,9 +55,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
         raise FileNotFoundError(msg)
     try:
-        state = copied_out(lambda: mapped(path)) if path.suffix == ".safetensors" else _read_torch(path)
+        state = copy_out(lambda: map_tensors(path)) if path.suffix == ".safetensors" else _read_torch(path)
     except (SafetensorError, OSError) as error:
-        msg = f"{path} is damaged or no safetensors file: {error}."
+        msg = f"{path} is damaged or no safetensors file: {printable(error)}."
         raise ValueError(msg) from error
     if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
         return {_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
@@ -67,7 +67,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def copied_out(open_file: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def copy_out(open_file: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Copy tensors out of a mapped file, into memory of torch's own and in torch's own layout.
 
     What was read of a mapping counts as memory of this process, so the file is mapped anew every now and then: the
@@ -100,13 +100,13 @@ def _parts(value: Tensor) -> Iterator[Any]:
     return (slice(start, start + rows) for start in range(0, len(value), rows))
 
 
-def mapped(path: Path) -> dict[str, Tensor]:
+def map_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, which lie in the file until they are read."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def pieces(value: Tensor) -> Iterator[memoryview]:
+def split_bytes(value: Tensor) -> Iterator[memoryview]:
     """Return a tensor's bytes piece by piece.
 
     A piece is copied: NumPy, or a writer that asks for the tensor's place, would end its sharing of memory with copies.
@@ -137,7 +137,7 @@ def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for value in ordered.values():
-            for piece in pieces(value):
+            for piece in split_bytes(value):
                 file.write(piece)
 
 
@@ -149,7 +149,7 @@ def _read_torch(path: Path) -> Any:
         return state
     if mappable:
         del state
-        return copied_out(lambda: _load(path, mmap=True))
+        return copy_out(lambda: _load(path, mmap=True))
     return {name: _in_order(value) for name, value in state.items()}
 
 
@@ -167,15 +167,15 @@ def _load(path: Path, *, mmap: bool) -> Any:
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found:
             msg = (
-                f"{path} holds more than tensors ({found[1]}), and reading that could run code. It was not read. "
-                "Ask for the weights alone: torch.save(model.state_dict(), path), or a .safetensors file."
+                f"{path} holds more than tensors ({printable(found[1])}), and reading that could run code. "
+                "It was not read. Ask for the weights alone: torch.save(model.state_dict(), path), or .safetensors."
             )
         else:
             msg = f"{path} is damaged or no file of torch.save ({type(error).__name__})."
         raise ValueError(msg) from None
 
 
-def made(make: Callable[[], nn.Module]) -> nn.Module:
+def make_module(make: Callable[[], nn.Module]) -> nn.Module:
     """Make a module, also under ``torch.device("meta")`` when its constructor computes with values."""
     try:
         return make()
@@ -197,7 +197,7 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **options)
 
 
-def filled(make: Callable[[], nn.Module], state: Mapping[str, Tensor], source: str) -> nn.Module:
+def fill_module(make: Callable[[], nn.Module], state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Make a module around given tensors.
 
     Raises
@@ -206,9 +206,9 @@ def filled(make: Callable[[], nn.Module], state: Mapping[str, Tensor], source: s
         When the tensors are those of another architecture.
     """
     with torch.device("meta"):
-        module = made(make)
+        module = make_module(make)
     if any(name not in state for name, _ in module.named_buffers()):
-        module = made(make)  # buffers that no file holds need their computed values
+        module = make_module(make)  # buffers that no file holds need their computed values
     problems = _misfits(module.state_dict(), state)
     if problems:
         msg = f"The weights in {source} do not fit {type(module).__name__}: {'; '.join(problems)}."
@@ -224,10 +224,10 @@ def _misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> lis
     other = [name for name in expected if name in given and expected[name].shape != given[name].shape]
     problems = []
     if missing:
-        problems.append(f"{len(missing)} tensors are missing, such as '{missing[0]}'")
+        problems.append(f"{len(missing)} tensors are missing, such as {quoted(missing[:1])}")
     if unexpected:
-        problems.append(f"{len(unexpected)} have no place, such as '{unexpected[0]}'")
+        problems.append(f"{len(unexpected)} have no place, such as {quoted(unexpected[:1])}")
     if other:
         shapes = f"{tuple(given[other[0]].shape)}, expected {tuple(expected[other[0]].shape)}"
-        problems.append(f"{len(other)} have another shape, such as '{other[0]}': {shapes}")
+        problems.append(f"{len(other)} have another shape, such as {quoted(other[:1])}: {shapes}")
     return problems

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from tlkit.files.publishing import published
-from tlkit.files.weights import copied_out, mapped, write_weights
+from tlkit.files.publishing import publish
+from tlkit.files.weights import copy_out, map_tensors, write_weights
 from tlkit.graph.network import Network
 from tlkit.scale.packing import collect_numbers
 from tlkit.training.optimizers import Optimizers, join_state, part_state
@@ -51,7 +51,7 @@ def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:
     """Write a network's weights, what its updaters remember, and how far it has come."""
     plain, tensors = part_state(net.optimizers.state() if net.optimizers else {})
     header = {"progress": asdict(progress), "updater_state": plain}
-    with published(path, "fit.safetensors") as temporary:
+    with publish(path, "fit.safetensors") as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in collect_numbers(net).items()}
         write_weights(weights | tensors, temporary, {"tlkit": json.dumps(header)})
 
@@ -63,7 +63,7 @@ def read_progress(path: Path) -> Progress:
 
 def restore_checkpoint(net: Network, path: Path) -> Progress:
     """Give a network the weights, the updaters' memory and the epochs of a checkpoint, and return how far it came."""
-    header, tensors = _header(path), copied_out(lambda: mapped(path))
+    header, tensors = _header(path), copy_out(lambda: map_tensors(path))
     with torch.no_grad():
         for name, value in collect_numbers(net).items():
             value.copy_(tensors[name])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tlkit.files.weights import copied_out, mapped, write_weights
+from tlkit.files.weights import copy_out, map_tensors, write_weights
 from tlkit.graph.network import Network
 
 __all__ = ["fill_network", "make_network", "collect_numbers", "copy_structure", "write_network"]
@@ -26,7 +26,7 @@ def write_network(net: Network, path: Path) -> None:
 
 def fill_network(structure: Network, path: Path, device: str = "cpu") -> Network:
     """Return a network of this structure with the numbers of a file."""
-    net, values = make_network(structure, device), copied_out(lambda: mapped(path))
+    net, values = make_network(structure, device), copy_out(lambda: map_tensors(path))
     with torch.no_grad():
         for name, value in collect_numbers(net).items():
             value.copy_(values[name])
