@@ -14,6 +14,17 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 DROPPED = ("<style", "<script", "class=", "<svg")  # by viewers that do not trust a notebook
 
 
+class At(tl.Listener):
+    """Does something after some iterations."""
+
+    def __init__(self, iteration, action):
+        self.iteration, self.action = iteration, action
+
+    def iteration_done(self, training):
+        if training.iteration == self.iteration:
+            self.action()
+
+
 def chain():
     """A small convolutional network: a chain of four vertices and a flattening."""
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ import tlkit as tl
 
 pytest.importorskip("ipywidgets")
 
-from tlkit.widgets import Head, hold_out
+from tlkit.widgets import Head
 from tlkit.widgets.head_bench import HeadBench
 
 OUTPUT = tl.Output(3)
@@ -53,41 +53,13 @@ def test_code_names_everything_that_is_not_the_default():
     assert "tl.Output(3, dropout=0.25)" in code
 
 
-# -- holding out ----------------------------------------------------------------------------------------------------
-
-
-def test_a_fifth_of_every_class_is_held_out():
-    whole = features(60)
-    train, test = hold_out(whole)
-    assert torch.bincount(train.labels).tolist() == [16, 16, 16]
-    assert torch.bincount(test.labels).tolist() == [4, 4, 4]
-    rows = torch.cat([train.tensors["cut"], test.tensors["cut"]])
-    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, whole.tensors["cut"].tolist()))
-    again = hold_out(whole)[1]
-    assert again.tensors["cut"].equal(test.tensors["cut"])
-    assert not hold_out(whole, seed=1)[1].tensors["cut"].equal(test.tensors["cut"])
-
-
 @pytest.mark.parametrize(
-    ("make", "sentence"),
+    ("train", "sentence"),
     [
-        (lambda: HeadBench(torch.rand(3, 4), features()), "A head is designed on features, got Tensor. Featurize"),
-        (lambda: HeadBench(features(), features(shape=(9,))), "differ in their shapes"),
-        (lambda: hold_out(features(), 1.0), "share is the part of the rows"),
-        (lambda: hold_out(features(4)), "class 'roses' has a single row"),
-        (
-            lambda: hold_out(tl.Features({"a": torch.rand(6, 2), "b": torch.rand(6, 2)}, torch.arange(6) % 3, CLASSES)),
-            "one boundary; these have 'a' and 'b'",
-        ),
-        (lambda: hold_out(tl.Features({"a": torch.rand(6, 2)}, torch.zeros(6).long(), ["daisy"])), "two classes"),
+        (torch.rand(3, 4), "A head is designed on features, got Tensor. Featurize"),
+        (features(shape=(9,)), "differ in their shapes"),
     ],
 )
-def test_data_that_cannot_serve_are_refused_in_words(make, sentence):
+def test_data_that_cannot_serve_are_refused_in_words(train, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
-        make()
-
-
-def test_features_too_large_to_divide_are_refused(monkeypatch):
-    monkeypatch.setattr("tlkit.widgets.holding_out.available_memory", lambda: 100)
-    with pytest.raises(ValueError, match=r"take 1\.9 kB, too much"):
-        hold_out(features())
+        HeadBench(train, features())

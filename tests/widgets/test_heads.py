@@ -9,7 +9,6 @@ import tlkit as tl
 pytest.importorskip("ipywidgets")
 
 from tlkit.widgets import Head
-from tlkit.widgets.run_comparison import describe_layers
 
 OUTPUT = tl.Output(3)
 
@@ -84,5 +83,3 @@ def test_parameters_are_counted_without_making_any():
 def test_heads_in_words():
     assert Head([OUTPUT]).words == "no hidden layer"
     assert Head([tl.Dense(1024), tl.Dense(256), OUTPUT]).words == "1024-256"
-    layers = [tl.Dense(8, activation="gelu", dropout=0.5, weight_init="zero"), tl.Output(3, dropout=0.1)]
-    assert describe_layers(Head(layers)) == "8 gelu dropout 0.5 zero, output dropout 0.1"

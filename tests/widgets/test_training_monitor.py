@@ -7,33 +7,16 @@ import threading
 import time
 
 import pytest
-import torch
+from faces import At
 from nets import blobs, classifier, furthest, weights
-from torch import nn
 
 import tlkit as tl
 
 pytest.importorskip("ipywidgets")
 
 from tlkit.widgets import TrainingMonitor
-from tlkit.widgets.curves import draw_line
-from tlkit.widgets.layer_table import layer_table
-from tlkit.widgets.steps import UpdateRatios, describe_ratio
-from tlkit.widgets.stopwatch import describe_seconds, seconds_left
-from tlkit.widgets.training_log import LayerSteps, TrainingLog
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-class At(tl.Listener):
-    """Does something after some iterations."""
-
-    def __init__(self, iteration, action):
-        self.iteration, self.action = iteration, action
-
-    def iteration_done(self, training):
-        if training.iteration == self.iteration:
-            self.action()
 
 
 class Slow(tl.Listener):
@@ -114,18 +97,6 @@ def test_a_helpers_training_is_followed_too_and_its_code_does_the_same():
     assert names["history"].evaluations == history.evaluations
     assert repr(monitor) == "TrainingMonitor(helper.fit_featurized: 6 iterations of 8, finished)"
     assert [layer.name for layer in monitor._seen.layers] == ["1", "2"]
-
-
-def test_the_code_names_data_and_writes_what_is_short():
-    monitor = monitored(shuffle=False, progress=True)
-    assert monitor.code == "history = tl.fit(net, data, epochs=3, batch_size=8, shuffle=False)"
-
-
-def test_long_code_is_written_in_lines():
-    code = monitored(None, tl.Unfreeze(1), shuffle=False, max_iterations=5, test=blobs(9), test_every=2).code
-    assert code.splitlines()[0] == "history = tl.fit("
-    assert code.splitlines()[-2:] == ["    listeners=[*listeners, tl.EvaluateEvery(2, test)],", ")"]
-    assert max(map(len, code.splitlines())) < 80
 
 
 def test_nothing_is_printed_and_no_bar_is_drawn(capfd):
@@ -296,36 +267,6 @@ def test_training_that_diverges_says_why_it_stopped():
     monitor.face()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "sentence"),
-    [
-        ((), {}, r"tl\.fit: missing a required argument: 'net'\. Write what it is called with behind it"),
-        (("net", blobs()), {"epoch": 3}, r"tl\.fit has no parameter 'epoch'\. Did you mean 'epochs'\? It has 'net'"),
-        (("net", blobs()), {"tests": blobs()}, "Did you mean 'test'"),
-        (("net", [1, 2]), {}, r"Expected images, features or a tuple of tensors"),
-        (("net", blobs()), {"test": 3}, r"Expected images, features or a tuple of tensors \(x, y\), got int"),
-        (("net", blobs()), {"test_every": 3}, "there is nothing to test on"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused_at_once(arguments, options, sentence):
-    net = classifier(4, 8, 3)
-    with pytest.raises((TypeError, ValueError), match=sentence):
-        TrainingMonitor(tl.fit, *(net if argument == "net" else argument for argument in arguments), **options)
-
-
-@pytest.mark.parametrize(
-    ("function", "sentence"),
-    [
-        (tl.evaluate, "the function is tl.fit or helper.fit_featurized, got evaluate"),
-        (tl.History(), r"got History\. It was called already: write tl\.fit, net, data"),
-        (None, "got NoneType"),
-    ],
-)
-def test_a_function_that_does_not_train_is_refused(function, sentence):
-    with pytest.raises(TypeError, match=sentence):
-        TrainingMonitor(function, classifier(4, 3), blobs())
-
-
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"test": blobs(9), "test_every": 0}])
 def test_amounts_that_make_no_sense_are_answered_by_the_call(options):
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
@@ -378,90 +319,8 @@ def test_every_control_has_a_label():
     assert monitor._stop.tooltip
 
 
-def test_time_left_is_that_of_the_steps_so_far_and_coarse():
-    assert seconds_left(0, 30, 0.0) is None
-    assert seconds_left(1, 30, 2.0) is None
-    assert seconds_left(10, 30, 5.0) == 10.0
-    assert seconds_left(30, 30, 5.0) == 0
-    assert [describe_seconds(value) for value in (0.2, 1, 9.1, 11, 61, 91, 5400, 9000)] == [
-        "1 s", "1 s", "10 s", "20 s", "70 s", "2 min", "90 min", "2.5 h",
-    ]  # fmt: skip
-
-
 def test_time_left_is_shown_while_it_trains():
     texts = []
     monitor = monitored(None, Slow(), At(5, lambda: texts.append(monitor._report(seconds=True))))
     run(monitor)
     assert "iteration 4 of 9, epoch 2 of 3. About 1 s left." in texts[0]
-
-
-# -- sizes of steps -------------------------------------------------------------------------------------------------
-
-
-def test_the_ratio_is_that_of_the_mean_step_to_the_mean_weight():
-    net = classifier(4, 8, 3, updater=tl.Sgd(0.5))
-    log = TrainingLog()
-    before = weights(net)
-    tl.fit(net, blobs(), max_iterations=1, batch_size=8, listeners=[log], progress=False)
-    for layer in log.layers:
-        key = f"{layer.name}.weight"
-        step = (net.state_dict()[key] - before[key]).abs().mean() / before[key].abs().mean()
-        assert layer.ratio == pytest.approx(float(step), rel=1e-5)
-    assert [layer.rate for layer in log.layers] == [0.5, 0.5]
-
-
-def test_frozen_layers_have_no_steps_and_unfrozen_ones_join():
-    net = classifier(4, 8, 3).freeze("0")
-    log, names = TrainingLog(), []
-    note = At(2, lambda: names.append([layer.name for layer in log.layers]))
-    tl.fit(net, blobs(), 2, batch_size=8, listeners=[tl.Unfreeze(1), log, note], progress=False)
-    assert names == [["1"]]
-    assert [layer.name for layer in log.layers] == ["0", "1"]
-
-
-def test_a_large_layer_is_judged_by_a_sample_of_its_weights():
-    with torch.no_grad():
-        layer = nn.Linear(600, 200, bias=False)
-        net = tl.Network.from_module(layer, [torch.zeros(1, 600)])
-        ratios = UpdateRatios()
-        ratios.measure(net)
-        weight = next(net.parameters())
-        before = weight.clone()
-        weight.add_(0.01 * torch.randn(200, 600, generator=torch.Generator().manual_seed(1)))
-        exact = float((weight - before).abs().mean() / before.abs().mean())
-        (estimate,) = ratios.measure(net).values()
-    assert estimate == pytest.approx(exact, rel=0.05)
-    assert estimate != exact
-
-
-def test_sizes_are_told_in_words_with_the_line_at_a_thousandth():
-    assert describe_ratio(0.001) == (-3.0, "usual")
-    assert [describe_ratio(ratio)[1] for ratio in (0.2, 0.011, 0.0099, 1e-4, 1e-5, 0.0)] == [
-        "large steps", "usual", "usual", "usual", "small steps", "does not move",
-    ]  # fmt: skip
-    table = layer_table([LayerSteps("fc<2>", 0.01, 0.001), LayerSteps("head", None, 0.0)])
-    assert "fc&lt;2&gt;" in table
-    assert "−3.0" in table
-    assert "does not move" in table
-    assert layer_table([]) == ""
-
-
-def test_of_very_many_layers_the_last_twenty_are_listed():
-    table = layer_table([LayerSteps(f"layer{number}", 0.1, 0.001) for number in range(160)])
-    assert table.count("<tr>") == 1 + 20
-    assert "The first 140 of 160 layers are left out." in table
-    assert "layer159" in table
-
-
-def test_a_chart_of_very_many_points_stays_small_and_keeps_the_last():
-    chart = draw_line("Loss.", [(step, 1 / step) for step in range(1, 100_001)], last=100_000)
-    assert len(chart) < 8000
-    assert chart.split('points="')[1].split('"')[0].split()[-1].startswith("388.0,")
-
-
-@pytest.mark.parametrize("points", [[], [(1, 0.0)], [(1, float("nan")), (2, float("inf"))], [(1, -3.0), (2, 5.0)]])
-def test_a_chart_of_odd_values_is_drawn(points):
-    chart = draw_line("A < B.", points, last=2)
-    assert "A &lt; B." in chart
-    assert "nan" not in chart
-    assert "inf" not in chart
