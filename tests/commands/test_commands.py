@@ -401,6 +401,7 @@ def test_names_that_no_encoding_has_can_be_said(capsys):
     assert capsys.readouterr().out == "caf\\udce9\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_no_error(undivided):
     read, write = os.pipe()
     os.close(read)
@@ -531,6 +532,7 @@ def sentences(found, *, works):
     return [finding["sentence"] for finding in found["findings"] if finding["works"] == works]
 
 
+@pytest.mark.slow
 def test_doctor_tells_the_truth_in_json(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TLKIT_HOME", str(tmp_path))
     (tmp_path / "images").mkdir()

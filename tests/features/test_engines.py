@@ -18,6 +18,8 @@ from tlkit.features.engines import MANY_ROWS, Engine, batch_size_for, is_exact
 from tlkit.features.folding import folded
 from tlkit.layers.modules import NORMS
 
+pytestmark = pytest.mark.slow  # torch translates each network to ONNX
+
 needs_onnxruntime = pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="needs onnxruntime")
 
 

@@ -20,6 +20,8 @@ import tlkit as tl
 from tlkit.files.weights import filled, read_weights
 from tlkit.graph.importing import take_over
 
+pytestmark = pytest.mark.slow  # measures memory in processes of their own
+
 WRITERS = {
     "safetensors": save_file,
     "pth": torch.save,

@@ -17,7 +17,10 @@ from safetensors import safe_open
 
 import tlkit as tl
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*reaches single layers only", "ignore:.*stay random")
+pytestmark = [
+    pytest.mark.slow,  # hundreds of graphs
+    pytest.mark.filterwarnings("ignore:.*reaches single layers only", "ignore:.*stay random"),
+]
 
 OUTLINE = ("inputs", "outputs", "input_shapes", "frozen", "passing", "classes", "seed", "epochs_seen", "training")
 

@@ -174,6 +174,7 @@ def test_photos_are_fetched_then_extracted(folder, tmp_path, monkeypatch):
     assert asked == [downloads.FLOWER_PHOTOS]
 
 
+@pytest.mark.slow
 def test_drawn_flowers_are_drawn_once_and_have_the_kinds_as_classes(home):
     first, again = (sets.load("drawn", split=0.5, per_class=2) for _ in range(2))
     assert first.classes == drawing.KINDS
@@ -706,6 +707,7 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size_with_nearly_the_sam
 # The real thing
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 def test_real_flower_photos_load_and_match_torchvision(photos):
     flowers = sets.load(photos, per_class=20)

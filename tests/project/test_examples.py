@@ -24,7 +24,7 @@ def examples() -> Iterator[doctest.DocTest]:
 
 
 EXAMPLES = list(examples())
-SLOW = ("tlkit/profiling.py:freeze_profile",)  # fits a head at each of 19 cut points
+SLOW = ("tlkit/exporting.py:export_onnx", "tlkit/profiling.py:freeze_profile")  # a head at each of 19 cut points
 
 
 @pytest.mark.parametrize(

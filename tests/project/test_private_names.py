@@ -42,7 +42,8 @@ def own_names(tree: ast.AST) -> set[str]:
 
 
 def is_own(node: ast.expr) -> bool:
-    return ast.unparse(node) in ("self", "cls", "super()")
+    node = node.func if isinstance(node, ast.Call) else node
+    return isinstance(node, ast.Name) and node.id in ("self", "cls", "super")
 
 
 def touched(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
