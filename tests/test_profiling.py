@@ -71,6 +71,7 @@ def test_parameters_are_counted_as_the_summary_counts_them(net, profile):
         assert (row.frozen, row.trainable) == (summary.frozen, summary.trainable)
 
 
+@pytest.mark.slow
 def test_the_size_of_the_store_is_that_of_whole_features(net, images, profile):
     copy = tl.TransferLearning(net).build()
     for name in ("block2_pool", "fc1"):

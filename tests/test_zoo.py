@@ -274,6 +274,7 @@ def test_networks_whose_constructor_computes_load_from_files_too(tmp_path, image
         assert torch.equal(net(images), module(net.preprocessing(images)))
 
 
+@pytest.mark.slow
 def test_a_network_with_a_transform_inside_computes_the_same_after_a_reload(tmp_path, images):
     _, state = random_weights("googlenet")
     torch.save(state, tmp_path / "own.pth")

@@ -148,6 +148,7 @@ def test_more_epochs_run_through(kernels, tmp_path):
     assert "EPOCHS = 2" in source
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_a_clear_error(kernels, tmp_path, capsys):
     import torch
 

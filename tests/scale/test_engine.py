@@ -21,6 +21,7 @@ def installed(monkeypatch):
     monkeypatch.setattr(engine, "require_ray", lambda: None)
 
 
+@pytest.mark.slow
 def test_nothing_of_ray_is_imported_before_it_is_started():
     code = "import sys, tlkit; tlkit.scale.plan; tlkit.scale.Ray; print({'ray', 'pyarrow'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -288,6 +288,7 @@ def test_data_of_another_kind_is_refused_in_a_sentence():
         evaluate(nn.LSTM(3, 3), (torch.zeros(2, 3), torch.tensor([0, 1])))
 
 
+@pytest.mark.slow
 def test_importing_the_module_loads_neither_torchmetrics_nor_matplotlib():
     code = (
         "import sys, tlkit.training.evaluation; print([m for m in ('torchmetrics', 'matplotlib') if m in sys.modules])"
