@@ -15,8 +15,8 @@ from typing import Any
 
 import tlkit as tl
 from tlkit.graph.network import Network
-from tlkit.profiling import averaged
-from tlkit.training.head_grid import _head
+from tlkit.profiling import average
+from tlkit.training.head_grid import build_grid_head
 
 WIDTHS, RATES = (16, 64, 256), (0.001, 0.003, 0.01, 0.03)
 
@@ -34,7 +34,7 @@ def one_by_one(net: Network, images: tl.images.Split) -> None:
         helper = tl.TransferLearningHelper(tl.TransferLearning(net).build(), name)
         for data in (images.train, images.test):
             for x, _ in data.batches(16):
-                averaged(helper.featurize(x, progress=False))
+                average(helper.featurize(x, progress=False))
 
 
 def waited(net: Network, name: str, train: tl.images.ImageSet, batch_size: int) -> float:
@@ -76,7 +76,9 @@ def main() -> None:
 
     train, test = profile.features(places.penultimate)
     together, grid = seconds(lambda: tl.head_grid(train, test, WIDTHS, RATES))
-    alone, _ = seconds(lambda: [tl.fit(_head(train, *key, 12345), train, 20, 32, progress=False) for key in grid.heads])
+    alone, _ = seconds(
+        lambda: [tl.fit(build_grid_head(train, *key, 12345), train, 20, 32, progress=False) for key in grid.heads]
+    )
     print(f"{len(grid.heads)} heads on '{places.penultimate}', together         {together:7.2f} s")
     print(f"the same heads one after another                 {alone:7.2f} s")
     print("an epoch behind a cut point: reckoned, waited for in batches of 8, of 32")

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import tlkit as tl
-from tlkit.scale.cluster import connected
+from tlkit.scale.cluster import connect
 
 COUNTS = (10, 300, 1500)
 
@@ -49,7 +49,7 @@ def main() -> None:
     helper = tl.TransferLearningHelper(net, net.landmarks.penultimate)
     photos = tl.images.load(options.images, None, size=net.preprocessing, per_class=COUNTS[-1] // 5, cache_megabytes=0)
     engine = tl.scale.Ray(workers=2, engine="onnxruntime")
-    print(f"Ray starts in {seconds(lambda: connected(engine)):.1f} s")
+    print(f"Ray starts in {seconds(lambda: connect(engine)):.1f} s")
     with tempfile.TemporaryDirectory() as folder:
 
         def run(who: str, count: int) -> float:

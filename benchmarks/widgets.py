@@ -11,8 +11,7 @@ import time
 import torch
 
 import tlkit as tl
-from tlkit.widgets.cuts import Cuts
-from tlkit.widgets.timings import measure
+from tlkit.training.timings import time_vertices
 
 ROWS, TEST_ROWS, WIDTH = 1200, 300, 1280
 HEADS = ((), (16,), (64,), (256,), (512,), (1024,), (1024, 256))
@@ -104,15 +103,14 @@ def epochs() -> None:
     builder.remove_vertex_keep_connections(head).add_layer(head, tl.Output(5), net.landmarks.penultimate)
     start = time.perf_counter()
     net = builder.build()
-    cuts = Cuts(net)
-    timings = measure(cuts)
+    timings = time_vertices(net)
     print(f"efficientnet_lite0 measured in {time.perf_counter() - start:.1f} s; an epoch has {PICTURES} pictures.\n")
     pictures, labels = torch.rand(PICTURES, 3, 224, 224), torch.arange(PICTURES) % 5
     print("| frozen up to | whole: foretold, s | measured, s | on features: foretold, s | measured, s |")
     print("|---|---:|---:|---:|---:|")
     for name in (net.cut_points[4], net.cut_points[9], net.cut_points[14], net.landmarks.penultimate):
         frozen = tl.TransferLearning(net).set_feature_extractor(name).build()
-        foretold = timings.epoch(net, cuts.at((name,)), PICTURES)
+        foretold = timings.epoch(net, net.ancestors(name), PICTURES)
         whole = tl.fit(frozen, (pictures, labels), progress=False).seconds
         helper = tl.TransferLearningHelper(frozen)
         features = helper.featurize(pictures)

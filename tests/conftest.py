@@ -39,6 +39,18 @@ def photos() -> Path:
 
 
 @pytest.fixture(scope="session")
+def vgg():
+    """A narrow VGG16; tests must not change it."""
+    from nets import everything, furthest, narrow_vgg16, weights
+
+    net = narrow_vgg16()
+    before, tensors = everything(net), weights(net)
+    yield net
+    assert everything(net) == before
+    assert furthest(weights(net), tensors) == 0
+
+
+@pytest.fixture(scope="session")
 def server():
     """A server that speaks S3, as this process's environment says; for tests marked ``s3``."""
     from objects import serving

@@ -11,7 +11,7 @@ from nets import seeded
 from torch import Tensor, nn
 
 import tlkit as tl
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.shapes import run_on_meta
 from tlkit.layers.modules import NORMS, WEIGHT_LAYERS
 from tlkit.layers.options import GRADIENT_NORMALIZATIONS, Settings
 
@@ -40,7 +40,7 @@ def networks(draw: Any, *, marked: bool = True) -> tl.Network:
     def add(name: str, module: nn.Module, *sources: str) -> None:
         vertices[name] = tl.Vertex(module, sources, draw(vertex_settings()))
         values = [torch.empty(2, *shapes[source], device="meta") for source in sources]
-        shapes[name] = tuple(on_meta(module, *values).shape[1:])
+        shapes[name] = tuple(run_on_meta(module, *values).shape[1:])
 
     with seeded(draw(st.integers(0, 99))):
         for number in range(draw(st.integers(1, 7))):
@@ -327,10 +327,3 @@ def configurations() -> st.SearchStrategy[tl.FineTuneConfiguration]:
             "fixed_statistics": st.sampled_from([None, True]),
         },
     ).map(lambda options: tl.FineTuneConfiguration(**options))
-
-
-def build(net: tl.Network, changes: list[Edit]) -> tl.Network:
-    builder = tl.TransferLearning(net)
-    for method, *arguments in changes:
-        getattr(builder, method)(*arguments)
-    return builder.build()

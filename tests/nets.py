@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +13,7 @@ from torchvision.models.vgg import VGG, make_layers
 
 import tlkit as tl
 from tlkit.graph.importing import from_module, take_over
-from tlkit.zoo import _landmarks, _vgg_names
+from tlkit.zoo import find_landmarks, name_vgg_layers
 
 NARROW = [4, 4, "M", 6, 6, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]
 
@@ -26,8 +29,8 @@ def narrow_vgg16(*, batch_norm: bool = False, classes: int = 10) -> tl.Network:
         for weight in module.parameters():
             if weight.ndim > 1:
                 nn.init.kaiming_normal_(weight)
-    net = take_over(module, [torch.empty(1, 3, 32, 32, device="meta")], rename=_vgg_names(module.features))
-    net._landmarks = _landmarks(net)
+    net = take_over(module, [torch.empty(1, 3, 32, 32, device="meta")], rename=name_vgg_layers(module.features))
+    net.landmarks = find_landmarks(net)
     return net
 
 
@@ -67,6 +70,42 @@ def classifier(*widths: int, dropout: float = 0.0, **output: object) -> tl.Netwo
     )
 
 
+def branches(updater: tl.Updater | None = None) -> tl.Network:
+    """Two inputs; "left" and "right" are two layers each, joined by a concatenation and by an addition."""
+    with seeded(5):
+        modules = {
+            "left1": (nn.Linear(4, 6), ("a",)),
+            "left2": (nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Tanh()), ("left1",)),
+            "right1": (nn.Linear(3, 6), ("b",)),
+            "right2": (nn.Linear(6, 5), ("right1",)),
+            "added": (tl.ElementWise("add").make(), ("left2", "right2")),
+            "merged": (tl.Merge().make(), ("left1", "right1", "added")),
+        }
+        net = tl.Network({n: tl.Vertex(*v) for n, v in modules.items()}, {"a": (4,), "b": (3,)}, ["merged"])
+    tuning = tl.FineTuneConfiguration(updater=updater or tl.Sgd(0.1), seed=3)
+    return apply(
+        net,
+        ("fine_tune_configuration", tuning),
+        ("add_layer", "hidden", tl.Dense(8, activation="tanh", dropout=0.2), "merged"),
+        ("add_layer", "answer", tl.Output(3), "hidden"),
+        ("set_outputs", "answer"),
+    )
+
+
+def imported(*layers: nn.Module, shape: tuple[int, ...] = (3, 8, 8)) -> tl.Network:
+    """A chain of torch's layers, in blocks, for images of 8 pixels unless told otherwise."""
+    with seeded(4):
+        return from_module(nn.Sequential(*layers), [torch.zeros(2, *shape)])
+
+
+def apply(net: tl.Network, *edits: tuple[Any, ...]) -> tl.Network:
+    """Build with edits: the name of the builder's method and its arguments each."""
+    builder = tl.TransferLearning(net)
+    for method, *arguments in edits:
+        assert getattr(builder, method)(*arguments) is builder
+    return builder.build()
+
+
 def blobs(rows: int = 24, width: int = 4, classes: int = 3) -> tuple[Tensor, Tensor]:
     """Rows that a linear layer can tell apart."""
     with seeded(2):
@@ -78,6 +117,12 @@ def pictures(rows: int = 8, classes: int = 5) -> tuple[Tensor, Tensor]:
     """Float images of 32 pixels with labels."""
     with seeded(3):
         return torch.randn(rows, 3, 32, 32), torch.arange(rows) % classes
+
+
+def pairs(rows: int = 10) -> tuple[dict[str, Tensor], Tensor]:
+    """Rows for the two inputs of `branches`, with class numbers."""
+    with seeded(6):
+        return {"a": torch.randn(rows, 4), "b": torch.randn(rows, 3)}, torch.arange(rows) % 3
 
 
 class seeded:
@@ -110,3 +155,26 @@ def furthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
     """The largest difference between two state dicts of the same names."""
     assert first.keys() == second.keys()
     return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
+
+
+def runs(net: tl.Network, rows: int = 2) -> torch.Size:
+    """The shape of a network's answer, computed from zeros."""
+    with torch.no_grad():
+        return net(torch.zeros(rows, *next(iter(net.input_shapes.values())))).shape
+
+
+OUTLINE = ("inputs", "outputs", "input_shapes", "frozen", "passing", "classes", "seed", "epochs_seen", "training")
+
+
+def everything(net: tl.Network) -> dict[str, Any]:
+    """All that a network is, tensors apart."""
+    return {
+        **{name: getattr(net, name) for name in OUTLINE},
+        "preprocessing": copy.deepcopy(net.preprocessing),
+        "recipe": json.dumps(net.recipe),
+        "requires_grad": {name: value.requires_grad for name, value in net.named_parameters()},
+        "modes": {name: module.training for name, module in net.named_modules()},
+        "modules": {name: str(module) for name, module in net.named_modules()},
+        "settings": {name: vertex.settings for name, vertex in net.vertices.items()},
+        "reads": {name: vertex.inputs for name, vertex in net.vertices.items()},
+    }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import socketserver
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["FileServer", "Reply", "refused_url"]
+__all__ = ["FileServer", "Reply", "endless", "refused_url"]
 
 
 @dataclass
@@ -23,7 +26,7 @@ class Reply:
     headers : dict
         Further headers; they win over the server's own.
     body : bytes, optional
-        Sent instead of the file.
+        Sent instead of the file, or of the short text.
     drop_after : int, optional
         Close the connection after so many bytes of the body.
     stall_after : int, optional
@@ -90,7 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             reply = Reply(status=404)
         if reply.status != 200:
-            self._send(reply.status, {"Content-Length": "5", **reply.headers}, b"sorry", reply)
+            text = reply.body or b"sorry"
+            self._send(reply.status, {"Content-Length": str(len(text)), **reply.headers}, text, reply)
             return
         etag = f'"{hashlib.md5(body).hexdigest()}"' if reply.etag is None else reply.etag
         headers = {"ETag": etag} if etag else {}
@@ -127,6 +131,36 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         """Keep the tests quiet."""
+
+
+@contextmanager
+def endless(head: bytes, piece: bytes, pause: float = 0) -> Iterator[tuple[str, list[int]]]:
+    """Answer each connection with a head, then with a piece again and again; give the address and what was sent."""
+    sent, closing = [], threading.Event()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            with suppress(OSError):
+                self.wfile.write(head)
+                while not closing.wait(pause):
+                    self.wfile.write(piece)
+                    sent.append(len(piece))
+
+        def finish(self) -> None:
+            with suppress(OSError):
+                super().finish()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/x", sent
+        finally:
+            closing.set()
+            server.shutdown()
+            thread.join()
 
 
 def refused_url(path: str) -> str:

@@ -316,7 +316,7 @@ def test_an_answer_that_differs_is_not_published(path):
 
 
 def test_a_difference_in_any_output_and_batch_is_found(path, monkeypatch):
-    convert = exporting._convert
+    convert = exporting._export
 
     def changed(*arguments):
         model = convert(*arguments)
@@ -325,7 +325,7 @@ def test_a_difference_in_any_output_and_batch_is_found(path, monkeypatch):
         value.const_value = type(value.const_value)(value.const_value.raw + 1e-2, name=name)
         return model
 
-    monkeypatch.setattr(exporting, "_convert", changed)
+    monkeypatch.setattr(exporting, "_export", changed)
     check_older_stays(one_vertex(nn.Tanh()), path, "'beside' differs by 0.01,")
 
 
@@ -356,7 +356,7 @@ def test_an_interrupted_export_leaves_the_older_file(path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "_convert", interrupted)
+    monkeypatch.setattr(exporting, "_export", interrupted)
     path.write_bytes(b"older")
     with pytest.raises(KeyboardInterrupt):
         tl.export_onnx(chain(4, 3), path)
@@ -365,7 +365,7 @@ def test_an_interrupted_export_leaves_the_older_file(path, monkeypatch):
 
 
 def test_a_file_that_onnxruntime_cannot_read_is_not_published(path, monkeypatch):
-    monkeypatch.setattr(exporting, "_convert", lambda *arguments: SimpleNamespace(metadata_props={}))
+    monkeypatch.setattr(exporting, "_export", lambda *arguments: SimpleNamespace(metadata_props={}))
     monkeypatch.setattr(exporting, "_write", lambda model, file, data: file.write_bytes(b"broken"))
     check_older_stays(chain(4, 3), path, "onnxruntime cannot read the file that was to be written: ")
 

@@ -2,7 +2,20 @@ import os
 
 import pytest
 import torch
-from nets import blobs, chain, classifier, furthest, moved, narrow_vgg16, pictures, seeded, weights
+from nets import (
+    apply,
+    blobs,
+    branches,
+    chain,
+    classifier,
+    furthest,
+    moved,
+    narrow_vgg16,
+    pairs,
+    pictures,
+    seeded,
+    weights,
+)
 from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
@@ -463,3 +476,69 @@ def test_a_frozen_part_that_normalizes_by_the_batch_at_hand_is_refused():
     boundary = list(net.vertices)[-2]
     with pytest.raises(ValueError, match=r"normalizes by the batch at hand \(track_running_stats=False\)"):
         TransferLearningHelper(net, boundary)
+
+
+# -- several boundary tensors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("updater", [tl.Nesterovs(0.05, 0.9), tl.Adam(0.01)], ids=["nesterovs", "adam"])
+def test_training_on_several_boundary_tensors_from_memory_a_store_or_a_reopened_one_is_training_the_whole(
+    updater, tmp_path
+):
+    boundary = ("set_feature_extractor", "left2", "right1")
+    options = {"epochs": 3, "batch_size": 4, "progress": False}
+    whole = apply(branches(updater), boundary)
+    before = weights(whole)
+    tl.fit(whole, pairs(), **options)
+    assert moved(whole, before) == {"right2", "hidden", "answer"}
+
+    sources = {
+        "memory": lambda helper: helper.featurize(pairs(), progress=False),
+        "store": lambda helper: helper.featurize(pairs(), tmp_path / "features", progress=False),
+        "reopened": lambda helper: tl.FeatureStore(tmp_path / "features"),
+        "loaded": lambda helper: tl.FeatureStore(tmp_path / "features").load(),
+    }
+    for source, features in sources.items():
+        parts = apply(branches(updater), boundary)
+        helper = tl.TransferLearningHelper(parts)
+        data = features(helper)
+        assert data.names == ("left1", "left2", "right1"), source
+        helper.fit_featurized(data, **options)
+        assert furthest(weights(parts), weights(whole)) <= 1e-5, source
+        x, _ = pairs()
+        assert torch.allclose(helper.output_from_featurized(helper.featurize(x)), whole(x), atol=1e-5)
+
+
+def test_a_network_that_was_saved_reads_the_stored_features_of_several_boundaries(tmp_path):
+    net = branches()
+    built = apply(net, ("set_feature_extractor", "left2", "right1"))
+    store = tl.TransferLearningHelper(built).featurize(pairs(), tmp_path / "features", progress=False)
+    tl.save(built, tmp_path / "network.tlk")
+    start = tl.Network({n: net.vertices[n] for n in list(net.vertices)[:-2]}, net.input_shapes, ["merged"])
+    helper = tl.TransferLearningHelper(tl.load(tmp_path / "network.tlk", source=start))
+    assert helper.unfrozen_network.inputs == store.names
+    again = helper.featurize(pairs(), tmp_path / "features", progress=False)
+    assert again.computed == 0
+    assert helper.fit_featurized(again, progress=False).examples == 10
+
+
+def test_boundaries_given_to_the_helper_are_those_of_the_builder():
+    built = apply(branches(), ("set_feature_extractor", "left2", "right1"))
+    net = branches()
+    helper = tl.TransferLearningHelper(net, "right1", "left2")
+    assert net.frozen == built.frozen
+    x, _ = pairs()
+    features, expected = helper.featurize(x), tl.TransferLearningHelper(built).featurize(x)
+    assert list(features) == list(expected)
+    assert all(torch.equal(features[name], expected[name]) for name in expected)
+
+
+def test_a_batch_that_lacks_a_boundary_tensor_is_an_error_that_names_what_is_read():
+    helper = tl.TransferLearningHelper(branches(), "left2", "right1")
+    features = helper.featurize(pairs()[0])
+    del features["left1"]
+    message = "takes the inputs 'left1', 'left2' and 'right1', got 'left2' and 'right1'"
+    with pytest.raises(ValueError, match=message):
+        helper.output_from_featurized(features)
+    with pytest.raises(ValueError, match="reads 'left1', 'left2' and 'right1', the data hold 'left2' and 'right1'"):
+        helper.fit_featurized((features, pairs()[1]), progress=False)

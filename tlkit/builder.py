@@ -33,6 +33,11 @@ class TransferLearning:
     network : Network
         The network to start from.
 
+    Attributes
+    ----------
+    edits : list of dict
+        The calls so far: ``{"edit": name of the call, ...its arguments}``.
+
     Examples
     --------
     >>> import tlkit as tl
@@ -51,7 +56,7 @@ class TransferLearning:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._edits: list[dict[str, Any]] = []
+        self.edits: list[dict[str, Any]] = []
 
     # -- what to change -----------------------------------------------------------------------------------------
 
@@ -104,7 +109,7 @@ class TransferLearning:
 
     def remove_layers_from_output(self, n: int) -> TransferLearning:
         """Remove the last `n` layers of a chain."""
-        if any(edit["edit"] == "remove_layers_from_output" for edit in self._edits):
+        if any(edit["edit"] == "remove_layers_from_output" for edit in self.edits):
             msg = (
                 "Layers were already removed from the output. Say the whole number in one remove_layers_from_output(n)."
             )
@@ -145,13 +150,13 @@ class TransferLearning:
         ValueError
             When the edits contradict each other, leave a graph that cannot run or an output that cannot be meant.
         """
-        net = Draft(self.network, self._edits).build()
+        net = Draft(self.network, self.edits).build()
         if validate_output_layer:
             _validate_outputs(net)
         return net
 
     def _record(self, edit: str, **arguments: Any) -> TransferLearning:
-        self._edits.append({"edit": edit, **arguments})
+        self.edits.append({"edit": edit, **arguments})
         return self
 
     # -- as data ------------------------------------------------------------------------------------------------
@@ -165,7 +170,7 @@ class TransferLearning:
             for key, decode in _DECODERS.items():
                 if arguments.get(key) is not None:
                     arguments[key] = decode(arguments[key])
-            builder._edits.append(arguments)
+            builder.edits.append(arguments)
         with warnings.catch_warnings():  # they were given when it was built for the first time
             warnings.simplefilter("ignore")
             return builder.build(validate_output_layer=False)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from tlkit.files.copying import copied
+from tlkit.files.copying import copy_module
 from tlkit.files.publishing import published
 from tlkit.graph.network import Network, Vertex
 
-__all__ = ["export_onnx", "onnxruntime_run"]
+__all__ = ["convert_to_onnx", "export_onnx", "run_onnx"]
 
 TOLERANCE = 1e-4  # of an output's largest value; other programs add in another order
 TRACED_ROWS = 2
@@ -87,7 +87,7 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     _check_outputs(net)
     plain = _plain(net)
     with published(path, "network.onnx") as temporary, _data_file(path, plain) as data:
-        model = _converted(plain, net)
+        model = _convert(plain, net)
         model.metadata_props.update(_metadata(net))
         _write(model, temporary, data)
         _check_answers(temporary, plain, net)
@@ -95,30 +95,34 @@ def export_onnx(net: Network, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def onnxruntime_run(net: Network, rows: int, path: Path) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
-    """Return a function that answers in ONNX Runtime what a network answers to float inputs by name.
+def convert_to_onnx(net: Network, rows: int) -> bytes:
+    """Return a network as the bytes of an ONNX file, for batches of exactly `rows` float inputs; nothing is checked.
 
-    A network for one number of rows is several times quicker to convert than one for any number, so a smaller batch
-    is filled up and a larger one cut. What was converted is kept at `path`, and taken from there the next time.
-    Nothing is checked here.
+    A network for one number of rows is several times quicker to convert than one for any number.
 
     Raises
     ------
-    ImportError, ValueError, OSError
+    ImportError, ValueError
         As `export_onnx`.
     """
+    import onnx_ir
+
     _check_packages()
-    try:
-        run = _session(path)
-    except ValueError:  # not there yet, or damaged
-        model = _converted(_plain(net), net, rows)
-        with published(path, "network.onnx") as temporary:
-            _write(model, temporary, None)
-        run = _session(path)
+    return onnx_ir.to_proto(_convert(_plain(net), net, rows)).SerializeToString()
+
+
+def run_onnx(
+    content: bytes, rows: int, outputs: tuple[str, ...]
+) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+    """Return a function that runs an ONNX file for batches of `rows` in ONNX Runtime, on any number of rows by name.
+
+    A smaller batch is filled up and a larger one cut.
+    """
+    run = _session(content)
 
     def answers(inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         parts = zip(*(value.split(rows) for value in inputs.values()), strict=True)
-        found = [run(dict(zip(inputs, map(fill_up, part), strict=True)), net.outputs) for part in parts]
+        found = [run(dict(zip(inputs, map(fill_up, part), strict=True)), outputs) for part in parts]
         count = len(next(iter(inputs.values())))
         return tuple(torch.cat(values)[:count] for values in zip(*found, strict=True))
 
@@ -164,7 +168,7 @@ def _plain(net: Network) -> Network:
             memo[id(value)] = nn.Parameter(moved, requires_grad=False) if isinstance(value, nn.Parameter) else moved
     safe = _safe_names(net)
     vertices = {
-        safe[name]: Vertex(copied(vertex.module, memo), [safe[other] for other in vertex.inputs])
+        safe[name]: Vertex(copy_module(vertex.module, memo), [safe[other] for other in vertex.inputs])
         for name, vertex in net.vertices.items()
     }
     shapes = {safe[name]: shape for name, shape in net.input_shapes.items()}
@@ -193,9 +197,9 @@ def _is_safe(name: str) -> bool:
 # -- conversion -----------------------------------------------------------------------------------------------------
 
 
-def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
+def _convert(plain: Network, net: Network, rows: int | None = None) -> Any:
     try:
-        return _convert(plain, net.inputs, net.outputs, rows)
+        return _export(plain, net.inputs, net.outputs, rows)
     except Exception as error:
         msg = (
             f"{_culprit(plain, net) or 'The network'} cannot be written as ONNX: {_reason(error)}. "
@@ -204,7 +208,7 @@ def _converted(plain: Network, net: Network, rows: int | None = None) -> Any:
         raise ValueError(msg) from error
 
 
-def _convert(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
+def _export(plain: Network, inputs: tuple[str, ...], outputs: tuple[str, ...], rows: int | None = None) -> Any:
     """Return an `onnx_ir.Model` for some number of examples, or with a free one."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 
@@ -242,7 +246,7 @@ def _culprit(plain: Network, net: Network) -> str | None:
         reads = dict.fromkeys(vertex.inputs)
         alone = Network({safe: vertex}, {other: shapes[other] for other in reads}, [safe])
         try:
-            _convert(alone, alone.inputs, alone.outputs)
+            _export(alone, alone.inputs, alone.outputs)
         except Exception:
             return f"Vertex '{names[safe]}' ({type(vertex.module).__name__})"
     return None
@@ -328,7 +332,7 @@ def _check_answers(path: Path, plain: Network, net: Network) -> None:
             _check_answer(name, one, other, rows)
 
 
-def _session(path: Path) -> Any:
+def _session(file: Path | bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -337,7 +341,7 @@ def _session(path: Path) -> Any:
     # threads that wait sleep: spinning, they would take the processors from those that decode pictures
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         msg = f"onnxruntime cannot read the file that was to be written: {_reason(error)}. Nothing was written."
         raise ValueError(msg) from error

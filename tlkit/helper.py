@@ -15,17 +15,19 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.errors import near_misses, quoted
-from tlkit.features.engines import Engine, batch_size_for, is_exact
+from tlkit.features.engines import Engine, RowFeaturizer, choose_batch_size, is_exact
 from tlkit.features.fingerprints import described, digest_of_tensor
+from tlkit.features.moving import find_device, move
 from tlkit.features.rows import FeatureRows, Features
 from tlkit.features.spec import StoreSpec
 from tlkit.features.store import FeatureStore
 from tlkit.files.storage import RemotePath, at_once
 from tlkit.graph.network import Network
 from tlkit.images.augmenting import AugmentedImages, Views
+from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.lbfgs import solve
 from tlkit.training.listeners import Listener
-from tlkit.training.loop import History, as_data, fit
+from tlkit.training.loop import History, fit
 
 __all__ = ["TransferLearningHelper"]
 
@@ -61,7 +63,7 @@ class TransferLearningHelper:
 
     def __init__(self, network: Network, *boundary: str | int) -> None:
         if boundary:
-            network._set_frozen(dict.fromkeys(network.ancestors(*boundary), False))
+            network.freeze_exactly(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
         self.frozen_network, self.unfrozen_network = network.split()
         _require_answers_image_by_image(self.frozen_network)
@@ -89,9 +91,9 @@ class TransferLearningHelper:
             right is not computed again; the store's `reasons` say why something was.
         engine : {"auto", "torch", "onnxruntime"} or tl.scale.Ray
             What runs the frozen part: here, or on a cluster's processes. "torch" runs it as it is, so that training
-            on features is training the whole network to the last digit. "auto" does so below 512 rows; for more it
-            takes the fastest form that there is for this machine and agrees within 1e-4 of the largest value: ONNX
-            Runtime on a CPU, else batch normalization folded and channels last. A store's records name it.
+            on features is training the whole network to the last digit. "auto" takes the fastest form that there is
+            for this machine and agrees within 1e-4 of the largest value: ONNX Runtime on a CPU, else batch
+            normalization folded and channels last; the network itself below 32 rows. A store's records name it.
         dtype : torch.dtype
             How the features are kept; float16 halves their size.
         batch_size : int, optional
@@ -114,14 +116,13 @@ class TransferLearningHelper:
         if not isinstance(engine, str):
             return engine.featurize(self, data, to, dtype=dtype, batch_size=batch_size, views=views, progress=progress)
         if isinstance(data, (Tensor, Mapping)):
-            rows = len(next(iter(_values(data))))
-            named = Engine(engine, self.frozen_network, 1, rows, dtype)(data)
+            named = Engine(engine, self.frozen_network, 1, count_rows(data), dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
         compute = self._compute(data, engine, dtype, batch_size, views)
         if to is None:  # without a store, nothing needs to be told apart by a digest
             return self._in_memory(compute, progress=progress)
-        spec = self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data)))
+        spec = self._spec(compute.data, dtype, exact=is_exact(engine))
         return FeatureStore.fill(to, spec, compute, progress=progress)
 
     def plan(
@@ -132,17 +133,19 @@ class TransferLearningHelper:
         dtype: torch.dtype = torch.float32,
         batch_size: int | None = None,
         views: int | None = None,
-    ) -> tuple[StoreSpec, _Rows]:
+    ) -> tuple[StoreSpec, RowFeaturizer]:
         """Return what a store of the data's features holds, and what computes some of its rows.
 
         `featurize` gives them to `FeatureStore.fill`; many machines that fill one store together give them to
         `tlkit.features.store.prepare` and `tlkit.features.store.fill_shard`. The parameters are those of `featurize`.
         """
         compute = self._compute(data, engine, dtype, batch_size, views)
-        return self._spec(compute.data, dtype, exact=is_exact(engine, len(compute.data))), compute
+        return self._spec(compute.data, dtype, exact=is_exact(engine)), compute
 
-    def _compute(self, data: Any, engine: str, dtype: torch.dtype, batch_size: int | None, views: int | None) -> _Rows:
-        data = _unchanging(as_data(data, self.network), views, self.unfrozen_network.inputs)
+    def _compute(
+        self, data: Any, engine: str, dtype: torch.dtype, batch_size: int | None, views: int | None
+    ) -> RowFeaturizer:
+        data = _require_unchanging(wrap_data(data, self.network), views, self.unfrozen_network.inputs)
         if isinstance(data.labels, Mapping):
             msg = (
                 "Features hold one label for each row. For several outputs featurize the inputs alone, and give "
@@ -150,14 +153,14 @@ class TransferLearningHelper:
             )
             raise TypeError(msg)
         if batch_size is None:
-            batch_size = batch_size_for(self.frozen_network)
+            batch_size = choose_batch_size(self.frozen_network)
         elif batch_size < 1:
             msg = f"batch_size must be at least 1, got {batch_size}."
             raise ValueError(msg)
-        if hasattr(data, "passing"):
-            data = data.passing()  # each picture is read once, so memory need not grow with their number
+        if hasattr(data, "read_once"):
+            data = data.read_once()  # each picture is read once, so memory need not grow with their number
         run = Engine(engine, self.frozen_network, len(data), batch_size, dtype)
-        return _Rows(run, data, batch_size, dtype)
+        return RowFeaturizer(run, data, batch_size, dtype)
 
     def fit_featurized(
         self,
@@ -222,15 +225,11 @@ class TransferLearningHelper:
     def output_from_featurized(self, batch: Tensor | Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the network's answer for a batch of boundary tensors."""
         with torch.no_grad():
-            return self.unfrozen_network(self._moved(batch))
+            return self.unfrozen_network(move(batch, find_device(self.network)))
 
     # -- featurizing --------------------------------------------------------------------------------------------
 
-    def _moved(self, x: Any) -> Any:
-        where = next(self.network.parameters()).device
-        return {name: value.to(where) for name, value in x.items()} if isinstance(x, Mapping) else x.to(where)
-
-    def _in_memory(self, compute: _Rows, *, progress: bool) -> Features:
+    def _in_memory(self, compute: RowFeaturizer, *, progress: bool) -> Features:
         from tqdm.auto import tqdm
 
         data, step = compute.data, compute.batch_size
@@ -248,7 +247,7 @@ class TransferLearningHelper:
         weights, buffers = self.frozen_network.state_dict(), self.frozen_network.named_buffers()
         key = {
             "boundary": list(self.unfrozen_network.inputs),
-            "graph": {name: _described(vertex) for name, vertex in self.frozen_network.vertices.items()},
+            "graph": {name: _described(name, vertex) for name, vertex in self.frozen_network.vertices.items()},
             "weights": {name: digest_of_tensor(value) for name, value in {**dict(buffers), **weights}.items()},
             "preprocessing": preprocessing.to_dict() if preprocessing else {},
             "pixels": asdict(data.geometry) if hasattr(data, "geometry") else {},
@@ -256,22 +255,6 @@ class TransferLearningHelper:
         }
         shapes = self.unfrozen_network.input_shapes
         return StoreSpec(key, shapes, dtype, _classes(data), data.labels, _fingerprints(data))
-
-
-class _Rows:
-    """Computes the boundary tensors of some rows of a data set, by name: what a store is filled with."""
-
-    def __init__(self, engine: Engine, data: Any, batch_size: int, dtype: torch.dtype) -> None:
-        self.run, self.data, self.batch_size, self.dtype = engine, data, batch_size, dtype
-
-    @property
-    def engine(self) -> str:
-        """What computed them, for the record."""
-        return self.run.name
-
-    def __call__(self, rows: range) -> dict[str, Tensor]:
-        parts = [self.run(x) for x, _ in self.data.batches(self.batch_size, torch.tensor(rows))]
-        return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
 
 
 def _require_answers_image_by_image(network: Network) -> None:
@@ -285,7 +268,7 @@ def _require_answers_image_by_image(network: Network) -> None:
             raise ValueError(msg)
 
 
-def _unchanging(data: Any, views: int | None, boundary: Sequence[str]) -> Any:
+def _require_unchanging(data: Any, views: int | None, boundary: Sequence[str]) -> Any:
     """Return data that give the same rows each time they are read, and refuse others."""
     if isinstance(data, AugmentedImages):
         if views is not None:
@@ -314,8 +297,8 @@ def _reads_the_same(data: Any) -> bool:
     return all(map(torch.equal, _values(one), _values(other)))
 
 
-def _described(vertex: Any) -> dict[str, Any]:
-    return {"reads": list(vertex.inputs), "computes": described(vertex.module)}
+def _described(name: str, vertex: Any) -> dict[str, Any]:
+    return {"reads": list(vertex.inputs), "computes": described(vertex.module, name)}
 
 
 def _fingerprints(data: Any) -> list[dict[str, Any]]:

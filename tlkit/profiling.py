@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from math import prod
 from typing import Any
 
@@ -11,23 +10,25 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tlkit.builder import TransferLearning
 from tlkit.errors import near_misses
-from tlkit.features.engines import batch_size_for
-from tlkit.features.folding import folded
+from tlkit.features.engines import choose_batch_size
+from tlkit.features.folding import fold
+from tlkit.features.moving import find_device, move
 from tlkit.features.rows import Features
 from tlkit.graph.network import Network
-from tlkit.graph.summary import weights_by_vertex
+from tlkit.graph.summary import collect_weights
 from tlkit.layers.descriptions import Output
 from tlkit.memory import counted, give_back, readable_size
+from tlkit.tables import html_row, html_table
 from tlkit.training.evaluation import evaluate
+from tlkit.training.heads import build_head
 from tlkit.training.lbfgs import solve
-from tlkit.training.step_times import cuts, segments, step_seconds
+from tlkit.training.segments import divide, find_cuts
+from tlkit.training.timings import Timings, time_vertices
 
-__all__ = ["CutProfile", "FreezeProfile", "averaged", "freeze_profile"]
+__all__ = ["CutProfile", "FreezeProfile", "average", "freeze_profile"]
 
 FLOAT32 = 4  # bytes
-STEP_ROWS = 12  # images of a step that is timed, at most: training keeps the answers of all layers in memory
 
 
 @dataclass(frozen=True)
@@ -130,20 +131,18 @@ class FreezeProfile:
     def _repr_html_(self) -> str:
         best = self.best
         head = ("boundary", "answers", "trainable parameters", "store", "seconds an epoch", "linear head")
-        lines = [_line("th", head)]
-        for row in self.rows:
-            cells = (*_cells(row), f"{row.seconds:.3g} s", f"{row.accuracy:.1%}")
-            lines.append(_line("td", cells, marked=row is best))
+        styles = [f"text-align:{side};padding:2px 12px" for side in ("left", "left", *["right"] * 4)]
+        lines = [html_row(head, styles, heads=len(head))]
+        for point in self.rows:
+            cells = (*_cells(point), f"{point.seconds:.3g} s", f"{point.accuracy:.1%}")
+            lines.append(html_row(cells, [style + ";font-weight:bold" * (point is best) for style in styles]))
         caption = (
             f"{self._counts()}. The linear head reads what the cut point answers, averaged over height and width; the "
             "store keeps it whole, as float32. An epoch trains all that lies behind the boundary on stored features; "
             "its seconds are reckoned from one measured step. Bold: the best linear head."
         )
-        return (
-            '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
-            f'<caption style="text-align:left;caption-side:bottom;max-width:760px">{escape(caption)}</caption>'
-            f"{''.join(lines)}</table></div>"
-        )
+        below = "text-align:left;caption-side:bottom;max-width:760px"
+        return html_table(lines, caption=caption, caption_style=below, scrolls=True)
 
 
 def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, progress: bool = True) -> FreezeProfile:
@@ -154,8 +153,8 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     a head sees which features an image has, and not where. Maps that are not averaged can be worth more; the sizes of
     stores are those of whole maps.
 
-    The seconds of an epoch are a sum: a step of each part of the network behind the boundary is timed with copies of
-    its weights, on as many as 12 images.
+    The seconds of an epoch are a sum: each vertex behind the boundary is timed once, forwards and backwards, see
+    `tlkit.training.timings.time_vertices`.
 
     Parameters
     ----------
@@ -190,38 +189,35 @@ def freeze_profile(net: Network, images: Any, *, batch_size: int | None = None, 
     3977096
     """
     _check_images(images)
-    points = cuts(net)
+    points = find_cuts(net)
     if not points:
         msg = (
             "There is no vertex through which everything flows, so this network cannot be cut in two. Import it with "
             "larger blocks: tl.Network.from_module(module, granularity='block')."
         )
         raise ValueError(msg)
-    parts = segments(net, points)
+    front = [fold(part) for part in divide(net, points)[:-1]]
     give_back()  # what earlier work has left behind
-    batch_size = batch_size or max(1, batch_size_for(net) // 8)  # 4 on a CPU: as quick as 32, in less memory
-    front = [folded(part) for part in parts[:-1]]
+    batch_size = batch_size or max(1, choose_batch_size(net) // 8)  # 4 on a CPU: as quick as 32, in less memory
     bar = tqdm(
         total=len(images.train) + len(images.test), desc="profile", unit="image", disable=not progress, leave=False
     )
     with bar:
         train, test = (_features(front, data, batch_size, bar) for data in (images.train, images.test))
-    give_back()
-    accuracies = [_accuracy(name, train, test) for name in points]
-    rows = range(min(STEP_ROWS, len(images.train)))
-    (x, _), *_ = images.train.batches(len(rows), torch.tensor(rows))
-    steps = [seconds * len(images.train) for seconds in step_seconds(parts, x.to(_device(net)))]
-    return FreezeProfile(tuple(_rows(net, points, steps, accuracies, len(train) + len(test))), train, test)
+        give_back()
+        timings = time_vertices(net, told=bar.set_postfix_str)
+    rows = [_profile(net, name, timings, train, test) for name in points]
+    return FreezeProfile(tuple(rows), train, test)
 
 
-def averaged(x: Tensor) -> Tensor:
+def average(x: Tensor) -> Tensor:
     """Average a batch of answers to one row each: maps over height and width, tokens over their number.
 
     Examples
     --------
     >>> import torch
-    >>> from tlkit.profiling import averaged
-    >>> averaged(torch.ones(2, 64, 7, 7)).shape, averaged(torch.ones(2, 197, 768)).shape
+    >>> from tlkit.profiling import average
+    >>> average(torch.ones(2, 64, 7, 7)).shape, average(torch.ones(2, 197, 768)).shape
     (torch.Size([2, 64]), torch.Size([2, 768]))
     """
     if x.ndim == 4 and not x.shape[1] == x.shape[2] != x.shape[3]:
@@ -232,12 +228,12 @@ def averaged(x: Tensor) -> Tensor:
 @torch.no_grad()
 def _features(front: list[Network], data: Any, batch_size: int, bar: tqdm) -> Features:
     kept: dict[str, list[Tensor]] = {part.outputs[0]: [] for part in front}
-    device = _device(front[0])
+    device = find_device(front[0])
     for pixels, labels in data.batches(batch_size):
-        x = pixels.to(device)
+        x = move(pixels, device)
         for part in front:
             x = part(x)
-            kept[part.outputs[0]].append(averaged(x).float().cpu())
+            kept[part.outputs[0]].append(average(x).float().cpu())
         bar.update(len(labels))
     return Features({name: torch.cat(values) for name, values in kept.items()}, data.labels, data.classes)
 
@@ -245,28 +241,26 @@ def _features(front: list[Network], data: Any, batch_size: int, bar: tqdm) -> Fe
 def _accuracy(name: str, train: Features, test: Features) -> float:
     """Fit a linear head on one of the boundary tensors and return its accuracy on the test images."""
     width, n_classes = train.shapes[name][0], len(train.classes)
-    head = (
-        TransferLearning(Network({}, inputs={name: (width,)}, outputs=[name]))
-        .add_layer(f"{name}_head", Output(n_classes, weight_init="zero"), name)
-        .set_outputs(f"{name}_head")
-        .build()
-    )
+    output = Output(n_classes, weight_init="zero")
+    head = build_head(name, (width,), [(f"{name}_head", output)])
     solve(head, (train.tensors[name], train.labels))
     return evaluate(head, (test.tensors[name], test.labels), batch_size=1024).accuracy
 
 
-def _rows(
-    net: Network, points: list[str], steps: list[float], accuracies: list[float], n_images: int
-) -> list[CutProfile]:
-    sizes = {name: sum(value.numel() for value in own.values()) for name, own in weights_by_vertex(net).items()}
-    shapes = net.output_shapes()
-    found = []
-    for number, (name, accuracy) in enumerate(zip(points, accuracies, strict=True)):
-        frozen = sum(sizes[other] for other in net.ancestors(name))
-        store = FLOAT32 * prod(shapes[name]) * n_images
-        seconds = sum(steps[number + 1 :])
-        found.append(CutProfile(name, shapes[name], frozen, sum(sizes.values()) - frozen, store, seconds, accuracy))
-    return found
+def _profile(net: Network, name: str, timings: Timings, train: Features, test: Features) -> CutProfile:
+    """Return the row of a cut point."""
+    sizes = {other: sum(value.numel() for value in own.values()) for other, own in collect_weights(net).items()}
+    shape, before = net.output_shapes()[name], net.ancestors(name)
+    frozen = sum(sizes[other] for other in before)
+    return CutProfile(
+        name,
+        shape,
+        frozen,
+        trainable=sum(sizes.values()) - frozen,
+        store_bytes=FLOAT32 * prod(shape) * (len(train) + len(test)),
+        seconds=timings.epoch(net, before, len(train)).featurized,
+        accuracy=_accuracy(name, train, test),
+    )
 
 
 def _check_images(images: Any) -> None:
@@ -284,18 +278,6 @@ def _check_images(images: Any) -> None:
         raise ValueError(msg)
 
 
-def _device(net: Network) -> torch.device:
-    return next(net.parameters(), torch.empty(0)).device
-
-
 def _cells(row: CutProfile) -> tuple[str, str, str, str]:
     shape = " × ".join(map(str, row.shape))
     return row.boundary, shape, f"{row.trainable:,}", readable_size(row.store_bytes)
-
-
-def _line(tag: str, cells: tuple[str, ...], *, marked: bool = False) -> str:
-    weight = ";font-weight:bold" if marked else ""
-    styles = [
-        f"text-align:{'left' if number < 2 else 'right'};padding:2px 12px{weight}" for number in range(len(cells))
-    ]
-    return f"<tr>{''.join(f'<{tag} style={s!r}>{escape(c)}</{tag}>' for s, c in zip(styles, cells, strict=True))}</tr>"

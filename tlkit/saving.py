@@ -17,12 +17,11 @@ from tlkit.files.publishing import published
 from tlkit.files.weights import copied_out, mapped, pieces, write_weights
 from tlkit.graph.network import Network
 from tlkit.images.preprocessing import Preprocessing
-from tlkit.training.optimizers import Optimizers
+from tlkit.training.optimizers import STATE, Optimizers, join_state, part_state
 
 __all__ = ["load", "save"]
 
 FORMAT = 1
-UPDATER = ".updater/"  # before the names of the updaters' tensors; no vertex's name starts with a dot
 
 
 def save(net: Network, path: str | os.PathLike[str], *, updater_state: bool = False) -> Path:
@@ -67,7 +66,7 @@ def save(net: Network, path: str | os.PathLike[str], *, updater_state: bool = Fa
         "epochs_seen": net.epochs_seen,
     }
     if updater_state and net.optimizers is not None:
-        header["updater_state"], tensors = _apart(net.optimizers.state())
+        header["updater_state"], tensors = part_state(net.optimizers.state())
         weights |= tensors
     header["crc32"] = _crc32(header, weights)
     _publish(weights, {"tlkit": json.dumps(header)}, path)
@@ -94,7 +93,7 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
     """
     path = Path(path).expanduser()
     header, tensors = _read(path)
-    weights = {name: value for name, value in tensors.items() if not name.startswith(UPDATER)}
+    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
     # on shapes alone where that can be done, so that the weights are in memory once
     net = _rebuild(header, source, path, "meta" if source is None else "cpu")
     if any(value.is_meta and name not in weights for name, value in net.named_buffers()):
@@ -104,29 +103,10 @@ def load(path: str | os.PathLike[str], source: Network | None = None, *, frozen:
     net.preprocessing = Preprocessing.from_dict(header["preprocessing"]) if header["preprocessing"] else None
     net.seed, net.epochs_seen = header["seed"], header["epochs_seen"]
     net.recipe = header["recipe"]
-    net._set_frozen(header["frozen"] if frozen else {})
+    net.freeze_exactly(header["frozen"] if frozen else {})
     if "updater_state" in header:
-        Optimizers.of(net).restore(_together(header["updater_state"], tensors))
+        Optimizers.of(net).restore(join_state(header["updater_state"], tensors))
     return net.eval()
-
-
-def _apart(state: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
-    """Part the updaters' state into plain values by weight, and tensors by a name of their own."""
-    plain, tensors = {}, {}
-    for weight, values in state.items():
-        plain[weight] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        for name in values.keys() - plain[weight].keys():
-            tensors[f"{UPDATER}{weight}/{name}"] = values[name].detach().cpu().contiguous()
-    return plain, tensors
-
-
-def _together(plain: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
-    state = {weight: dict(values) for weight, values in plain.items()}
-    for name, value in tensors.items():
-        if name.startswith(UPDATER):
-            weight, part = name.removeprefix(UPDATER).rsplit("/", 1)
-            state[weight][part] = value
-    return state
 
 
 def _rebuild(header: dict[str, Any], source: Network | None, path: Path, device: str) -> Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from tlkit.graph.importing import take_over
 from tlkit.graph.network import Landmarks, Network, Vertex
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.layers.modules import is_weight_layer
+from tlkit.tables import html_row, html_table
 
 __all__ = ["DEFAULT", "Predictions", "decode_predictions", "imagenet_classes", "load", "names"]
 
@@ -85,7 +85,7 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
     net.preprocessing = config.preprocessing
     net.classes = config.classes
     net.recipe = {"source": {"zoo": name, "granularity": granularity}, "edits": []}
-    net._landmarks = _landmarks(net)
+    net.landmarks = find_landmarks(net)
     return net
 
 
@@ -111,7 +111,7 @@ def _make(name: str, weights: Any) -> tuple[nn.Module, _Config, Callable[[str], 
         )
         raise ValueError(msg)
     module, config = _torchvision(name, weights)
-    return module, config, _vgg_names(module.features) if name.startswith("vgg") else None
+    return module, config, name_vgg_layers(module.features) if name.startswith("vgg") else None
 
 
 # -- weights --------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def _packaged_file(package: _Package) -> Path:
 # -- names and landmarks --------------------------------------------------------------------------------------------
 
 
-def _vgg_names(features: nn.Sequential) -> Callable[[str], str]:
+def name_vgg_layers(features: nn.Sequential) -> Callable[[str], str]:
     """Name VGG's layers as the documentation does: block1_conv1 ... block5_pool, flatten, fc1, fc2, predictions."""
     table = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
     block = convolution = 1
@@ -199,7 +199,7 @@ def _vgg_names(features: nn.Sequential) -> Callable[[str], str]:
     return lambda hint: table.get(hint, hint)
 
 
-def _landmarks(net: Network) -> Landmarks:
+def find_landmarks(net: Network) -> Landmarks:
     """Find where an image classifier keeps its bottleneck and its head."""
     shapes = net.output_shapes()
     vertices = net.vertices
@@ -266,17 +266,12 @@ class Predictions(list):
         return str(self)
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td style='text-align:right'>{row}</td>"
-            + "".join(
-                f"<td style='text-align:left'>{html.escape(guess.label)} {guess.probability:.1%}</td>"
-                for guess in guesses
-            )
-            + "</tr>"
-            for row, guesses in enumerate(self)
-        )
-        ranks = "".join(f"<th style='text-align:left'>{rank + 1}.</th>" for rank in range(len(self[0]) if self else 0))
-        return f"<table><tr><th style='text-align:right'>image</th>{ranks}</tr>{cells}</table>"
+        ranks = [f"{rank + 1}." for rank in range(len(self[0]) if self else 0)]
+        styles = ["text-align:right", *["text-align:left"] * len(ranks)]
+        rows = [html_row(["image", *ranks], styles, heads=len(styles))]
+        for number, guesses in enumerate(self):
+            rows.append(html_row([number, *(f"{guess.label} {guess.probability:.1%}" for guess in guesses)], styles))
+        return html_table(rows)
 
 
 def decode_predictions(probabilities: Tensor, top: int = 5, classes: Sequence[str] | None = None) -> Predictions:

@@ -11,7 +11,7 @@ from nets import furthest, seeded, weights
 from torch import Tensor, nn
 
 import tlkit as tl
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.shapes import run_on_meta
 from tlkit.layers.descriptions import Description
 from tlkit.layers.options import Options, Settings
 from tlkit.training.loop import compute_loss
@@ -36,7 +36,7 @@ def network(
             module = layer.make(*(tuple(value.shape[1:]) for value in read)) if is_description(layer) else layer
             settings = layer.settings(everywhere) if isinstance(layer, Options) else everywhere
             vertices[name] = tl.Vertex(module, tuple(reads), settings)
-            values[name] = on_meta(module, *read)
+            values[name] = run_on_meta(module, *read)
     net = tl.Network(vertices, inputs, outputs)
     net.seed = seed
     return net

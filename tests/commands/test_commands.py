@@ -202,7 +202,7 @@ def test_a_part_without_shards_is_fine(pictures, store, capsys):
 def test_each_shard_belongs_to_one_part(pictures, undivided, capsys, monkeypatch):
     taken = []
     monkeypatch.setattr(featurize, "prepare", lambda *arguments: featurize.Work((0, 1, 2), ()))
-    monkeypatch.setattr(featurize, "fill_shard", lambda store, spec, number, compute: taken.append(number))
+    monkeypatch.setattr(featurize, "fill_shard", lambda store, spec, compute: taken.append(spec.shard.number))
     for part in range(1, 6):
         code, *_ = run(capsys, "featurize", pictures, "--out", undivided, *NETWORK, "--shards", f"{part}/5")
         assert code == 0
@@ -224,7 +224,7 @@ def test_two_different_jobs_in_one_folder_are_told_apart(pictures, store, capsys
     remove(store, 0)
     foreign = spec_module.StoreSpec({"graph": "other"}, {"x": (1,)}, "float32", ["a"], torch.zeros(2, dtype=torch.long))
 
-    def interfere(folder, spec, number, compute):
+    def interfere(folder, spec, compute):
         (folder / "spec.json").write_bytes(foreign.layout.to_bytes())
         return True
 
@@ -237,10 +237,10 @@ def test_two_different_jobs_in_one_folder_are_told_apart(pictures, store, capsys
 def test_ctrl_c_ends_quietly_and_the_next_run_goes_on(pictures, undivided, tmp_path, capsys, monkeypatch):
     fill, out = featurize.fill_shard, tmp_path / "store"
 
-    def interrupted(folder, spec, number, compute):
-        if number == 1:
+    def interrupted(folder, spec, compute):
+        if spec.shard.number == 1:
             signal.raise_signal(signal.SIGINT)
-        return fill(folder, spec, number, compute)
+        return fill(folder, spec, compute)
 
     with monkeypatch.context() as patch:
         patch.setattr(featurize, "fill_shard", interrupted)

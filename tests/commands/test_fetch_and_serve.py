@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -12,13 +11,13 @@ from pathlib import Path
 import pytest
 import small_catalog
 from servers import FileServer, Reply, refused_url
+from teacher import TOOL, Teacher
 
 from tlkit.commands import catalog, main, serve
 from tlkit.files import downloads, resuming
 from tlkit.files.downloads import home
 
 CONTENTS = small_catalog.CONTENTS
-TOOL = [sys.executable, str(Path(small_catalog.__file__))]
 
 
 @pytest.fixture(autouse=True)
@@ -243,34 +242,6 @@ def test_the_lines_to_set_name_every_address(capsys):
 
 
 # -- the two together, each in a process of its own -----------------------------------------------------------------
-
-
-class Teacher:
-    """``serve`` in another process, with a folder of its own; `stop` presses Ctrl-C and returns its exit code."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder
-        environment = {**os.environ, "TLKIT_HOME": str(folder), "PYTHONUNBUFFERED": "1"}
-        command = [*TOOL, "serve", "--host", "127.0.0.1", "--port", "0"]
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.said = ""
-        self.read_to("Ctrl-C")
-        self.url = re.search(r"^Linux, macOS +export TLKIT_MIRROR=(\S+)$", self.said, re.MULTILINE)[1]
-
-    def read_to(self, words: str) -> str:
-        for line in self.process.stdout:
-            self.said += line
-            if words in line:
-                return line
-        raise AssertionError(self.said)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(timeout=60)
-        self.said += self.process.stdout.read()
-        return status
 
 
 @pytest.fixture

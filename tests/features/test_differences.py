@@ -1,6 +1,6 @@
 import pytest
 
-from tlkit.features.differences import boundary_differences, image_differences, key_differences, number_ranges
+from tlkit.features.differences import compare_boundaries, compare_images, compare_keys, write_ranges
 
 SHA = "0123456789abcdef" * 4
 
@@ -21,13 +21,13 @@ SHA = "0123456789abcdef" * 4
     ],
 )
 def test_keys_differ_in_words(old, new, words):
-    assert key_differences(old, new) == words
+    assert compare_keys(old, new) == words
 
 
 def test_weights_are_told_by_their_vertex():
     old = {"block5_conv3.weight": "1", "block5_conv3.bias": "2", "fc1.weight": "3"}
     new = {"block5_conv3.weight": "9", "block5_conv3.bias": "8", "fc2.weight": "3"}
-    assert key_differences({"weights": old}, {"weights": new}) == [
+    assert compare_keys({"weights": old}, {"weights": new}) == [
         "weights of block5_conv3 differ",
         "weights of fc2 were added",
         "weights of fc1 were removed",
@@ -37,7 +37,7 @@ def test_weights_are_told_by_their_vertex():
 def test_many_weights_are_cut_short():
     old = {f"conv{k}.weight": "1" for k in range(16)}
     new = {f"conv{k}.weight": "2" for k in range(16)}
-    assert key_differences({"weights": old}, {"weights": new}) == ["weights of conv0, conv1, conv2 and 13 more differ"]
+    assert compare_keys({"weights": old}, {"weights": new}) == ["weights of conv0, conv1, conv2 and 13 more differ"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_many_weights_are_cut_short():
     ],
 )
 def test_boundaries_differ_in_words(old, new, words):
-    assert boundary_differences(old, new) == words
+    assert compare_boundaries(old, new) == words
 
 
 def image(path, sha="1", label="daisy"):
@@ -69,21 +69,21 @@ def image(path, sha="1", label="daisy"):
     ],
 )
 def test_images_differ_in_words(new, words):
-    assert image_differences([image("a"), image("b"), image("c")], [image(path) for path in new]) == words
+    assert compare_images([image("a"), image("b"), image("c")], [image(path) for path in new]) == words
 
 
 def test_edited_and_relabeled_images_are_counted():
     old = [image("a"), image("b"), image("c")]
     new = [image("a", "2"), image("b", label="roses"), image("d"), image("e"), image("f")]
-    assert image_differences(old, new) == "3 images added, 1 removed, 1 edited, 1 with another label"
+    assert compare_images(old, new) == "3 images added, 1 removed, 1 edited, 1 with another label"
 
 
 def test_rows_without_a_path_are_told_by_their_number():
     old, new = [("daisy", {"sha256": "1"})] * 2, [("daisy", {"sha256": "1"}), ("daisy", {"sha256": "2"})]
-    assert image_differences(old, new) == "1 row edited"
+    assert compare_images(old, new) == "1 row edited"
 
 
 def test_numbers_are_written_in_short():
-    assert number_ranges([]) == ""
-    assert number_ranges([4]) == "4"
-    assert number_ranges([7, 0, 3, 4, 5]) == "0, 3 to 5, 7"
+    assert write_ranges([]) == ""
+    assert write_ranges([4]) == "4"
+    assert write_ranges([7, 0, 3, 4, 5]) == "0, 3 to 5, 7"

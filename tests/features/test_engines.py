@@ -14,8 +14,8 @@ from torch import nn
 
 import tlkit as tl
 from tlkit.features import engines
-from tlkit.features.engines import MANY_ROWS, Engine, batch_size_for, is_exact
-from tlkit.features.folding import folded
+from tlkit.features.engines import FEW_ROWS, MANY_ROWS, Engine, choose_batch_size, is_exact
+from tlkit.features.folding import fold
 from tlkit.layers.modules import NORMS
 
 pytestmark = pytest.mark.slow  # torch translates each network to ONNX
@@ -61,17 +61,14 @@ def only(found):
 
 
 def test_a_few_rows_run_through_the_network_itself(plain):
-    engine = Engine("auto", plain, MANY_ROWS - 1)
+    engine = Engine("auto", plain, FEW_ROWS - 1)
     assert torch.equal(only(engine(pictures())), answer(plain, pictures()))
     assert engine.name == f"torch {torch.__version__}"
 
 
 def test_torch_is_exact_for_any_number_of_rows(plain):
     assert torch.equal(only(Engine("torch", plain, 10**6)(pictures())), answer(plain, pictures()))
-    assert is_exact("torch", 10**6)
-    assert is_exact("auto", MANY_ROWS - 1)
-    assert not is_exact("auto", MANY_ROWS)
-    assert not is_exact("onnxruntime", 1)
+    assert [engine for engine in engines.ENGINES if is_exact(engine)] == ["torch"]
 
 
 @needs_onnxruntime
@@ -89,7 +86,7 @@ def test_without_onnxruntime_many_rows_run_through_the_folded_network(plain, mon
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     runs = Engine("auto", plain, MANY_ROWS)
     found, expected = only(runs(pictures())), answer(plain, pictures())
-    assert torch.equal(found, answer(folded(plain), pictures()))
+    assert torch.equal(found, answer(fold(plain), pictures()))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
     assert runs.name == f"torch {torch.__version__}, folded"
 
@@ -160,28 +157,71 @@ def test_a_network_that_onnx_cannot_say_runs_folded_and_says_so():
     assert runs.name.endswith("folded")
 
 
+@pytest.fixture
+def unusual():
+    """The frozen part of a network that only torch.onnx can convert."""
+    net = tl.Network.from_module(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+        torch.zeros(1, 3, 8, 8),
+        granularity="layer",
+    )
+    return net.freeze(net.cut_points[-1]).split()[0]
+
+
 @needs_onnxruntime
-def test_a_converted_network_is_kept_and_taken_again_while_it_is_the_same(plain, place, monkeypatch):
-    first = only(Engine("auto", plain, MANY_ROWS)(pictures()))
+def test_what_is_converted_in_no_time_is_not_kept(plain, place):
+    runs = Engine("auto", plain, FEW_ROWS)
+    runs(pictures().float())
+    assert runs.name.startswith("onnxruntime")
+    assert not place.exists()
+
+
+@needs_onnxruntime
+def test_a_few_hundred_rows_don_t_wait_for_torch_onnx_unless_it_has_run_before(unusual, recwarn):
+    x = pictures().float()
+    few, many, again = (Engine("auto", unusual, rows) for rows in (MANY_ROWS - 1, MANY_ROWS, MANY_ROWS - 1))
+    for runs in (few, many, again):
+        torch.testing.assert_close(only(runs(x)), answer(unusual, x), rtol=0, atol=1e-3)
+    assert [runs.name.split()[0] for runs in (few, many, again)] == ["torch", "onnxruntime", "onnxruntime"]
+    assert not recwarn.list
+
+
+@needs_onnxruntime
+def test_a_changed_bit_of_a_kept_network_is_noticed(unusual, place):
+    x = pictures().float()
+    first = only(Engine("auto", unusual, MANY_ROWS)(x))
+    (kept,) = place.iterdir()
+    whole = kept.read_bytes()
+    for position in range(0, len(whole), len(whole) // 50):
+        kept.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert torch.equal(only(Engine("auto", unusual, MANY_ROWS)(x)), first)
+        (kept,) = place.iterdir()
+        assert kept.read_bytes() == whole
+
+
+@needs_onnxruntime
+def test_a_converted_network_is_kept_and_taken_again_while_it_is_the_same(unusual, place, monkeypatch):
+    plain, x = unusual, pictures().float()
+    first = only(Engine("auto", plain, MANY_ROWS)(x))
     (kept,) = place.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr("tlkit.exporting._converted", lambda *_: pytest.fail("it was converted again"))
-        assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(pictures())), first)
+        patch.setattr("tlkit.exporting._convert", lambda *_: pytest.fail("it was converted again"))
+        assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(x)), first)
     other = copy.deepcopy(plain)
     with torch.no_grad():
         next(other.parameters()).mul_(1.5)
-    found = only(Engine("auto", other, MANY_ROWS)(pictures()))
-    torch.testing.assert_close(found, answer(other, pictures()), rtol=0, atol=1e-3)
+    found = only(Engine("auto", other, MANY_ROWS)(x))
+    torch.testing.assert_close(found, answer(other, x), rtol=0, atol=1e-3)
     assert len(list(place.iterdir())) == 2
     kept.write_bytes(kept.read_bytes()[:1000])
-    assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(pictures())), first), "a damaged file is replaced"
+    assert torch.equal(only(Engine("auto", plain, MANY_ROWS)(x)), first), "a damaged file is replaced"
 
 
 @needs_onnxruntime
-def test_only_the_networks_used_last_are_kept(plain, place, monkeypatch):
+def test_only_the_networks_used_last_are_kept(unusual, place, monkeypatch):
     monkeypatch.setattr(engines, "MOST_KEPT", 1)
     for batch_size in (4, 6):
-        Engine("auto", plain, MANY_ROWS, batch_size)(pictures())
+        Engine("auto", unusual, MANY_ROWS, batch_size)(pictures().float())
     assert len(list(place.iterdir())) == 1
 
 
@@ -285,7 +325,7 @@ def test_on_a_gpu_the_folded_network_says_the_same_within_what_is_stored(plain, 
 
 def test_batches_are_as_large_as_take_little_memory():
     small = tl.Network.from_module(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 32, 32))
-    assert batch_size_for(small) == 16
+    assert choose_batch_size(small) == 16
     large = tl.Network.from_module(nn.Sequential(nn.Conv2d(3, 64, 3, padding=1)), torch.zeros(1, 3, 512, 512))
-    assert batch_size_for(large) == 1  # it reads 3 MB and answers 67 MB for each image
-    assert batch_size_for(tl.zoo.load("vgg16", weights=None)) == 4
+    assert choose_batch_size(large) == 1  # it reads 3 MB and answers 67 MB for each image
+    assert choose_batch_size(tl.zoo.load("vgg16", weights=None)) == 4

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import tlkit as tl
-from tlkit.features.folding import folded
+from tlkit.features.folding import fold
 from tlkit.layers.modules import NORMS
 
 
@@ -28,14 +28,14 @@ def test_the_folded_network_says_the_same_and_the_original_is_left_alone(name: s
     before = {key: value.clone() for key, value in plain.state_dict().items()}
     images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        found, expected = folded(plain)(images), plain(images)
+        found, expected = fold(plain)(images), plain(images)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * max(1.0, float(expected.abs().max())))
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
     assert all(value.is_contiguous() for value in plain.state_dict().values())
 
 
 def test_no_batch_normalization_is_left_where_it_follows_a_convolution() -> None:
-    kinds = [type(part) for part in folded(frozen_part("resnet18")).modules()]
+    kinds = [type(part) for part in fold(frozen_part("resnet18")).modules()]
     assert not any(issubclass(kind, nn.BatchNorm2d) for kind in kinds)
 
 
@@ -56,12 +56,12 @@ def test_a_convolution_that_another_layer_reads_keeps_its_batch_normalization() 
     images = torch.randn(4, 3, 8, 8)
     plain = net.split()[0]
     with torch.no_grad():
-        torch.testing.assert_close(folded(plain)(images), plain(images))
+        torch.testing.assert_close(fold(plain)(images), plain(images))
 
 
 def test_large_linear_layers_are_shared_and_not_copied() -> None:
     with torch.device("meta"):
         plain = tl.zoo.load("vgg16", weights=None).freeze("fc2").split()[0]
-        fast = folded(plain)
+        fast = fold(plain)
     assert fast.vertices["fc1"].module is plain.vertices["fc1"].module
     assert fast.vertices["block1_conv1"].module is not plain.vertices["block1_conv1"].module

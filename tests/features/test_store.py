@@ -1,5 +1,6 @@
+"""Feature stores: what comes back, what a stopped run and damage cost, and what is refused."""
+
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
@@ -12,80 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from stores import CLASSES, ROWS, SHARDS, SIZE, Compute, changed_key, fill, make_spec, shard_bytes, shard_file, values
 
 from tlkit.features import shards as shards_module
 from tlkit.features import store as store_module
 from tlkit.features import streaming
 from tlkit.features.rows import Features
-from tlkit.features.shards import _sealed
-from tlkit.features.store import FeatureStore, StoreError, StoreSpec, fill_shard, prepare
+from tlkit.features.shards import _seal
+from tlkit.features.store import FeatureStore, StoreError, fill_shard, prepare
 
-ROWS, SIZE, SHARDS = 50, 8, 7
-CLASSES = ("daisy", "roses", "tulips")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch):
-    """Only a power cut needs `fsync`, and that it is called is tested with the shards."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-def image(number, version="1"):
-    return {"path": f"roses/photo {number} ä.jpg", "bytes": 10, "sha256": hashlib.sha256(version.encode()).hexdigest()}
-
-
-def make_spec(rows=ROWS, **changes):
-    fields = {
-        "key": {
-            "graph": "conv relu",
-            "weights": {"block5_conv3.weight": "1", "block5_conv3.bias": "2"},
-            "preprocessing": {"resize": 256},
-        },
-        "shapes": {"fc2": (4,)},
-        "dtype": "float32",
-        "classes": CLASSES,
-        "labels": torch.arange(rows) % 3,
-        "images": [image(k) for k in range(rows)],
-        "rows_per_shard": SIZE,
-    }
-    return StoreSpec(**{**fields, **changes})
-
-
-class Compute:
-    """Features that follow from the row number, and a note of what was asked for."""
-
-    def __init__(self, shapes=None, stop_at=None):
-        self.shapes = shapes or {"fc2": (4,)}
-        self.stop_at = stop_at
-        self.asked = []
-
-    def __call__(self, rows):
-        self.asked.append(rows.start // SIZE)
-        if self.asked[-1] == self.stop_at:
-            raise KeyboardInterrupt
-        return {name: values(rows, shape) for name, shape in self.shapes.items()}
-
-
-def values(rows, shape=(4,)):
-    numbers = torch.arange(rows.start, rows.stop, dtype=torch.float32)
-    width = int(torch.tensor(shape).prod()) if shape else 1
-    return (numbers[:, None] + torch.arange(width) / 128).reshape(len(rows), *shape)
-
-
-def fill(path, spec=None, compute=None):
-    compute = compute or Compute()
-    return FeatureStore.fill(path, spec or make_spec(), compute, progress=False), compute
-
-
-def shard_bytes(path):
-    return {file.name: file.read_bytes() for file in sorted((Path(path) / "shards").glob("*.safetensors"))}
-
-
-def shard_file(path, number, suffix="safetensors"):
-    return Path(path) / "shards" / f"{number:05d}.{suffix}"
-
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 # What is stored comes back
 
@@ -117,54 +54,6 @@ def test_load_gives_features_in_memory(tmp_path):
     assert isinstance(features, Features)
     assert torch.equal(features.tensors["fc2"], values(range(ROWS)))
     assert features.classes == CLASSES
-
-
-@pytest.fixture(scope="module")
-def kept_and_mapped(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    kept, _ = fill(folder)
-    mapped = FeatureStore(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        assert kept.in_memory
-        patch.setattr(store_module, "available_memory", lambda: 2 * kept.nbytes)
-        assert not mapped.in_memory
-    return kept, mapped
-
-
-@settings(deadline=None, max_examples=50)
-@given(order=st.lists(st.integers(0, ROWS - 1), max_size=80), size=st.integers(1, 60))
-def test_batches_follow_the_order_in_memory_and_from_files(kept_and_mapped, order, size):
-    everything = values(range(ROWS))
-    for store in kept_and_mapped:
-        batches = list(store.batches(size, torch.tensor(order, dtype=torch.long)))
-        assert [len(y) for _, y in batches] == [min(size, len(order) - k) for k in range(0, len(order), size)]
-        for k, (x, y) in enumerate(batches):
-            chosen = order[k * size : (k + 1) * size]
-            assert torch.equal(x, everything[chosen])
-            assert torch.equal(y, store.labels[chosen])
-
-
-@pytest.mark.parametrize("block", [1, 300, 10**9])
-def test_a_shuffled_order_is_every_row_once_from_memory_and_by_blocks_of_shards(kept_and_mapped, block, monkeypatch):
-    monkeypatch.setattr(streaming, "BLOCK_BYTES", block)
-    everything = values(range(ROWS))
-    for store in kept_and_mapped:
-        orders = [store.shuffled(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-        assert torch.equal(orders[0], orders[1])
-        assert not torch.equal(orders[0], orders[2])
-        assert sorted(orders[0].tolist()) == list(range(ROWS))
-        rows = torch.cat([x for x, _ in store.batches(7, orders[0])])
-        assert torch.equal(rows, everything[orders[0]])
-
-
-def test_a_block_reads_few_shards_and_mixes_them(kept_and_mapped, monkeypatch):
-    _, mapped = kept_and_mapped
-    monkeypatch.setattr(streaming, "BLOCK_BYTES", 2 * mapped.nbytes // SHARDS)
-    order = mapped.shuffled(torch.Generator().manual_seed(3))
-    per_shard = mapped._layout.rows_per_shard
-    first = order[: 2 * per_shard - per_shard // 2] // per_shard
-    assert 1 <= len(first.unique()) <= 2 + (ROWS % per_shard > 0)
-    assert not torch.equal(first, first.sort().values)
 
 
 def test_several_boundaries_come_from_files_too(tmp_path, monkeypatch):
@@ -331,10 +220,10 @@ def test_verify_reads_what_crc32_cannot_tell(tmp_path):
     file = shard_file(tmp_path, 3, "json")
     record = json.loads(file.read_text())
     del record["record_crc32"]
-    file.write_bytes(_sealed(json.dumps({**record, "sha256": "0" * 64}, indent=1).encode()))
+    file.write_bytes(_seal(json.dumps({**record, "sha256": "0" * 64}, indent=1).encode()))
     assert store.verify() == ["Shard 3 is damaged: its sha256 is not the one in its record."]
     record["images"][0]["path"] = "other.jpg"
-    file.write_bytes(_sealed(json.dumps(record, indent=1).encode()))
+    file.write_bytes(_seal(json.dumps(record, indent=1).encode()))
     assert store.verify() == ["The record of shard 3 is damaged: its images, labels or rows have changed."]
 
 
@@ -411,67 +300,7 @@ def test_a_store_replaced_while_open_is_never_mixed_with_the_new_one(tmp_path, m
     assert "was replaced after it was opened" in store.verify()[0]
 
 
-def test_a_broken_spec_costs_no_shard(tmp_path):
-    fill(tmp_path)
-    spec = tmp_path / "spec.json"
-    spec.write_text(spec.read_text().replace('"fc2"', '"fc3"'))
-    with pytest.raises(StoreError, match=r"damaged.*checksum.*whole shards are kept"):
-        FeatureStore(tmp_path)
-    store, compute = fill(tmp_path)
-    assert compute.asked == []
-    assert store.verify() == []
-
-
 # Another key, other images
-
-
-def changed_key(**changes):
-    return make_spec(key={**make_spec().key, **changes})
-
-
-@pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        (
-            changed_key(weights={"block5_conv3.weight": "9", "block5_conv3.bias": "2"}),
-            "weights of block5_conv3 differ",
-        ),
-        (changed_key(preprocessing={"resize": 232}), "preprocessing: resize 256 -> 232"),
-        (changed_key(graph="conv gelu"), "graph conv relu -> conv gelu"),
-        (make_spec(shapes={"fc1": (4,)}), "boundary 'fc1' instead of 'fc2'"),
-        (make_spec(shapes={"fc2": (2, 2)}), "boundary 'fc2': shape (4,) -> (2, 2)"),
-        (make_spec(dtype="float16"), "dtype float32 -> float16"),
-    ],
-)
-def test_another_key_computes_all_and_says_why(tmp_path, spec, reason):
-    fill(tmp_path)
-    store, compute = fill(tmp_path, spec, Compute(spec.shapes))
-    assert compute.asked == list(range(SHARDS))
-    assert store.reasons == (reason,)
-    assert FeatureStore(tmp_path).verify() == []
-
-
-def test_another_boundary_is_the_only_reason_for_what_follows_from_it(tmp_path):
-    fill(tmp_path)
-    key = {**make_spec().key, "graph": "conv", "weights": {"block5_conv3.weight": "1"}}
-    store, _ = fill(tmp_path, make_spec(shapes={"conv": (4,)}, key=key), Compute({"conv": (4,)}))
-    assert store.reasons == ("boundary 'conv' instead of 'fc2'",)
-
-
-def test_vertices_and_boundary_of_the_key_follow_from_another_boundary_and_a_changed_vertex_does_not(tmp_path):
-    graph = {"conv": "3 x 3", "fc1": "relu", "fc2": "relu"}
-    fill(tmp_path, make_spec(key={"boundary": ["fc2"], "graph": graph}))
-    earlier = {"boundary": ["fc1"], "graph": {"conv": "5 x 5", "fc1": "relu"}}
-    store, _ = fill(tmp_path, make_spec(shapes={"fc1": (4,)}, key=earlier), Compute({"fc1": (4,)}))
-    assert store.reasons == ("boundary 'fc1' instead of 'fc2'", "graph: conv 3 x 3 -> 5 x 5")
-
-
-def test_the_same_key_in_another_order_is_the_same(tmp_path):
-    fill(tmp_path)
-    key = {name: make_spec().key[name] for name in ("preprocessing", "weights", "graph")}
-    before = (tmp_path / "spec.json").read_bytes()
-    assert fill(tmp_path, make_spec(key=key))[1].asked == []
-    assert (tmp_path / "spec.json").read_bytes() == before
 
 
 def test_a_key_change_that_stopped_halfway_never_mixes_rows(tmp_path):
@@ -486,23 +315,6 @@ def test_a_key_change_that_stopped_halfway_never_mixes_rows(tmp_path):
     assert store.reasons == ("shards 2 to 6 were left from before the last change",)
 
 
-def test_one_edited_image_computes_its_shard(tmp_path):
-    fill(tmp_path)
-    images = list(make_spec().images)
-    images[20] = image(20, "edited")
-    store, compute = fill(tmp_path, make_spec(images=images))
-    assert compute.asked == [2]
-    assert store.reasons == ("1 image edited",)
-
-
-def test_an_added_image_computes_the_last_shard(tmp_path):
-    fill(tmp_path)
-    store, compute = fill(tmp_path, make_spec(ROWS + 1))
-    assert compute.asked == [SHARDS - 1]
-    assert store.reasons == ("1 image added",)
-    assert len(FeatureStore(tmp_path)) == ROWS + 1
-
-
 def test_removed_images_leave_no_files_behind(tmp_path):
     fill(tmp_path)
     store, compute = fill(tmp_path, make_spec(3 * SIZE))
@@ -511,56 +323,7 @@ def test_removed_images_leave_no_files_behind(tmp_path):
     assert len(list((tmp_path / "shards").iterdir())) == 2 * 3
 
 
-def test_a_changed_label_computes_its_shard(tmp_path):
-    fill(tmp_path)
-    labels = make_spec().labels.clone()
-    labels[9] = 2
-    store, compute = fill(tmp_path, make_spec(labels=labels))
-    assert compute.asked == [1]
-    assert store.reasons == ("1 image with another label",)
-    assert store.labels[9] == 2
-
-
-def test_renamed_classes_compute_nothing(tmp_path):
-    fill(tmp_path)
-    store, compute = fill(tmp_path, make_spec(classes=("a", "b", "c")))
-    assert compute.asked == []
-    assert FeatureStore(tmp_path).classes == store.classes == ("a", "b", "c")
-
-
-def test_changes_and_an_unfinished_run_are_both_told(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        fill(tmp_path, compute=Compute(stop_at=3))
-    images = list(make_spec().images)
-    images[0] = image(0, "edited")
-    store, compute = fill(tmp_path, make_spec(images=images))
-    assert compute.asked == [0, 3, 4, 5, 6]
-    assert store.reasons == ("the images or their labels differ", "shards 3 to 6 were not finished yet")
-
-
 # What cannot be stored
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"dtype": "float"}, "stored as 'float32', 'float16' or 'bfloat16'; got 'float'. Did you mean 'float32'"),
-        ({"dtype": torch.int64}, "got 'int64'"),
-        ({"shapes": {}}, "at least one boundary tensor"),
-        ({"shapes": {"label": (4,)}}, "cannot be called 'label'"),
-        ({"labels": torch.zeros(0, dtype=torch.long), "images": ()}, "no rows"),
-        ({"images": [{}]}, "got 1 images and 50 labels"),
-        ({"rows_per_shard": 0}, "rows_per_shard is 0"),
-        ({"labels": torch.arange(ROWS)}, "from 0 to 2; got labels from 0 to 49"),
-        ({"key": {"dtype": torch.float32}}, "The key must be plain data that JSON can hold"),
-        ({"key": {"mean": float("nan")}}, "The key must be plain data"),
-        ({"key": ["graph"]}, "The key is a dict of plain data"),
-        ({"images": [{"path": Path("a.jpg")}] * ROWS}, "The images must be plain data"),
-    ],
-)
-def test_an_impossible_spec_is_refused(changes, text):
-    with pytest.raises(ValueError, match=text):
-        make_spec(**changes)
 
 
 @pytest.mark.parametrize(
@@ -624,28 +387,6 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
 def test_no_store_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no feature store in '.*nowhere'\. Make one with"):
         FeatureStore(tmp_path / "nowhere")
-
-
-def test_a_newer_format_is_told_and_left_alone(tmp_path):
-    fill(tmp_path)
-    file = tmp_path / "spec.json"
-    newer = {**json.loads(file.read_text()), "version": 2}
-    file.write_text(json.dumps(newer))
-    for use in (FeatureStore, fill):
-        with pytest.raises(
-            StoreError, match="has format 2, from a newer version of tlkit; this one reads up to format 1"
-        ):
-            use(tmp_path)
-    assert json.loads(file.read_text()) == newer
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "openapi: 3.0", '{"format": "other", "version": 1}'])
-def test_a_foreign_spec_is_left_alone(tmp_path, content):
-    file = tmp_path / "spec.json"
-    file.write_text(content)
-    with pytest.raises(StoreError, match=r"does not belong to a feature store\. Choose another folder"):
-        fill(tmp_path)
-    assert file.read_text() == content
 
 
 def test_a_file_in_the_way_is_told(tmp_path):
@@ -754,15 +495,9 @@ def test_other_features_written_by_another_process_are_noticed(tmp_path):
 def test_engines_fill_shards_in_any_order(tmp_path):
     spec, compute = make_spec(), Compute()
     assert prepare(tmp_path / "engine", spec).shards == tuple(range(SHARDS))
-    assert all(fill_shard(tmp_path / "engine", spec, number, compute) for number in reversed(range(SHARDS)))
-    assert not fill_shard(tmp_path / "engine", spec, 3, compute)
+    assert all(fill_shard(tmp_path / "engine", spec.shard(number), compute) for number in reversed(range(SHARDS)))
+    assert not fill_shard(tmp_path / "engine", spec.shard(3), compute)
     assert compute.asked == list(reversed(range(SHARDS)))
     fill(tmp_path / "loop")
     assert shard_bytes(tmp_path / "engine") == shard_bytes(tmp_path / "loop")
     assert torch.equal(FeatureStore(tmp_path / "engine").labels, spec.labels)
-
-
-def test_shards_are_small_by_default():
-    assert make_spec(rows_per_shard=None).rows_per_shard == 256
-    large = make_spec(rows_per_shard=None, shapes={"pool1": (64, 112, 112)})
-    assert large.rows_per_shard * large.row_bytes < 64e6 < (large.rows_per_shard + 1) * large.row_bytes

@@ -1,21 +1,21 @@
+"""Stores larger than memory: read and shuffled in blocks."""
+
+from __future__ import annotations
+
 import threading
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import ROWS, SHARDS, SIZE, fill, values
 
 from tlkit.features import store as store_module
 from tlkit.features import streaming
 from tlkit.features.store import FeatureStore, StoreSpec
 from tlkit.features.streaming import _sizes
 
-ROWS, SIZE, WIDTH = 50, 8, 4
-SHARDS = 7
-
-
-def values(rows):
-    return torch.arange(rows.start, rows.stop, dtype=torch.float32)[:, None] + torch.arange(WIDTH) / 100
+WIDTH = 4
 
 
 @pytest.fixture
@@ -100,3 +100,51 @@ def test_bfloat16_is_read_bit_by_bit(tmp_path, monkeypatch):
     (x, _), *_ = store.batches(ROWS, order)
     assert torch.equal(x, values(range(ROWS)).bfloat16()[order])
     assert torch.equal(store.load().tensors["fc2"], values(range(ROWS)).bfloat16())
+
+
+@pytest.fixture(scope="module")
+def kept_and_mapped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    kept, _ = fill(folder)
+    mapped = FeatureStore(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        assert kept.in_memory
+        patch.setattr(store_module, "available_memory", lambda: 2 * kept.nbytes)
+        assert not mapped.in_memory
+    return kept, mapped
+
+
+@settings(deadline=None, max_examples=50)
+@given(order=st.lists(st.integers(0, ROWS - 1), max_size=80), size=st.integers(1, 60))
+def test_batches_follow_the_order_in_memory_and_from_files(kept_and_mapped, order, size):
+    everything = values(range(ROWS))
+    for store in kept_and_mapped:
+        batches = list(store.batches(size, torch.tensor(order, dtype=torch.long)))
+        assert [len(y) for _, y in batches] == [min(size, len(order) - k) for k in range(0, len(order), size)]
+        for k, (x, y) in enumerate(batches):
+            chosen = order[k * size : (k + 1) * size]
+            assert torch.equal(x, everything[chosen])
+            assert torch.equal(y, store.labels[chosen])
+
+
+@pytest.mark.parametrize("block", [1, 300, 10**9])
+def test_a_shuffled_order_is_every_row_once_from_memory_and_by_blocks_of_shards(kept_and_mapped, block, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", block)
+    everything = values(range(ROWS))
+    for store in kept_and_mapped:
+        orders = [store.shuffled(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+        assert torch.equal(orders[0], orders[1])
+        assert not torch.equal(orders[0], orders[2])
+        assert sorted(orders[0].tolist()) == list(range(ROWS))
+        rows = torch.cat([x for x, _ in store.batches(7, orders[0])])
+        assert torch.equal(rows, everything[orders[0]])
+
+
+def test_a_block_reads_few_shards_and_mixes_them(kept_and_mapped, monkeypatch):
+    _, mapped = kept_and_mapped
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 2 * mapped.nbytes // SHARDS)
+    order = mapped.shuffled(torch.Generator().manual_seed(3))
+    per_shard = mapped.rows_per_shard
+    first = order[: 2 * per_shard - per_shard // 2] // per_shard
+    assert 1 <= len(first.unique()) <= 2 + (ROWS % per_shard > 0)
+    assert not torch.equal(first, first.sort().values)

@@ -2,38 +2,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
-import re
 import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from servers import FileServer, Reply, refused_url
 from torchvision.models import get_model_weights, list_models
+from transfers import CONTENT, DIGEST, FINISHED, NAME, OTHER, failure, lying_there, remote_at
 
 from tlkit.files import downloads, resuming
 from tlkit.files.downloads import FLOWER_PHOTOS, VGG16, DownloadError, Remote, fetch, home, weights_remote
 
-CONTENT = random.Random(16).randbytes(500_000)
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
-NAME = f"vgg16-{DIGEST[:8]}.pth"
-OTHER = random.Random(17).randbytes(len(CONTENT))
-
-
-@pytest.fixture(autouse=True)
-def _surroundings(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLKIT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("TLKIT_MIRROR", raising=False)
-    monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
-    monkeypatch.setattr(resuming, "BACK_OFF", 0.001)
-    monkeypatch.setattr(resuming, "TIMEOUT", (5, 5))
+pytestmark = pytest.mark.usefixtures("transfers")
 
 
 @pytest.fixture
@@ -42,38 +25,7 @@ def server():
         yield running
 
 
-def remote_at(*urls: str, **changes) -> Remote:
-    return Remote(
-        **{"name": NAME, "urls": urls, "sha256": DIGEST, "size": len(CONTENT), "folder": "weights", **changes}
-    )
-
-
-@pytest.fixture
-def remote(server):
-    return remote_at(server.url(f"/{NAME}"))
-
-
-def lying_there() -> set[str]:
-    """Names of what is in the folder, but for the lock."""
-    return {path.name for path in (home() / "weights").iterdir()} - {f"{NAME}.lock"}
-
-
-def failure(remote: Remote) -> str:
-    """Text of the error; asserts that nothing came to lie under the file's name."""
-    with pytest.raises(DownloadError) as caught:
-        fetch(remote, progress=False)
-    assert not remote.path.exists()
-    text = str(caught.value)
-    assert all(url in text for url in remote.urls)
-    assert f"save it as {remote.path}" in text
-    return text
-
-
-FINISHED = {NAME, f"{NAME}.sha256"}
-PART = {f"{NAME}.{DIGEST[:8]}.part", f"{NAME}.{DIGEST[:8]}.part.json"}
-
-
-# A transfer that works
+# A transfer
 
 
 def test_a_download_lands_under_its_name_with_the_right_bytes(server, remote, tmp_path):
@@ -122,58 +74,6 @@ def test_a_flipped_bit_on_the_disk_is_noticed_and_repaired(remote, server):
     assert len(server.requests) == 2
 
 
-def test_a_bar_counts_the_bytes_over_several_connections(server, remote, monkeypatch, capsys):
-    closed = []
-
-    class Recorder(resuming.bar(False, "").__class__):
-        def close(self):
-            closed.append((self.desc, self.initial, self.n, self.total))
-            super().close()
-
-    monkeypatch.setattr("tqdm.auto.tqdm", Recorder)
-    server.script = [Reply(drop_after=200_000)]
-    fetch(remote)
-    assert (NAME, 0, 200_000, 500_000) in closed
-    assert (NAME, 200_000, 500_000, 500_000) in closed
-    shown = capsys.readouterr().err
-    assert NAME in shown
-    assert "next try in 0 s" in shown
-
-
-def test_no_bar_when_none_is_wanted(remote, capsys):
-    fetch(remote, progress=False)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_redirects_are_followed(server, remote):
-    server.script = [Reply(status=302, headers={"Location": f"/{NAME}"})]
-    server.files["/latest"] = b""
-    assert fetch(remote_at(server.url("/latest")), progress=False).read_bytes() == CONTENT
-
-
-def test_a_redirected_transfer_goes_on_where_it_stopped(server, remote):
-    with FileServer({"/latest": b""}) as first:
-        first.default = Reply(status=302, headers={"Location": server.url(f"/{NAME}")})
-        server.script = [Reply(drop_after=200_000)]
-        assert fetch(remote_at(first.url("/latest")), progress=False).read_bytes() == CONTENT
-    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=200000-"]
-
-
-def test_redirects_in_a_circle_end_in_a_sentence(server, remote):
-    server.default = Reply(status=302, headers={"Location": f"/{NAME}"})
-    assert "redirects" in failure(remote)
-
-
-def test_a_server_without_content_length_will_do(server, remote):
-    server.default = Reply(length=False)
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-
-
-def test_content_that_the_server_calls_gzip_is_stored_as_it_is(server, remote):
-    server.default = Reply(headers={"Content-Encoding": "gzip"})
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-
-
 def test_the_second_address_is_tried_and_the_first_one_named(server, remote):
     with pytest.warns(UserWarning, match=rf"{NAME} came from .*\n.*missing: 404 Not Found"):
         path = fetch(remote_at(server.url("/missing"), *remote.urls), progress=False)
@@ -204,272 +104,6 @@ def test_processes_share_one_download(server, remote):
     started = [subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) for _ in range(3)]
     assert [process.wait() for process in started] == [0, 0, 0]
     assert len(server.requests) == 1
-
-
-# A transfer that breaks
-
-
-def test_a_broken_transfer_goes_on_where_it_stopped(server, remote):
-    server.script = [Reply(drop_after=200_000), Reply(drop_after=100_000)]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=200000-", "bytes=300000-"]
-    assert lying_there() == FINISHED
-
-
-def test_many_breaks_are_survived_as_long_as_each_try_brings_something(server, remote):
-    server.default = Reply(drop_after=30_000)
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert len(server.requests) == 17 > resuming.TRIES
-
-
-def test_a_later_call_continues_the_part_of_an_earlier_one(server, remote):
-    server.script = [Reply(drop_after=200_000), *[Reply(status=500)] * resuming.TRIES]
-    text = failure(remote)
-    assert "500 Internal Server Error" in text
-    assert "The 200,000 bytes that came are kept; the next call continues from there." in text
-    assert lying_there() == PART
-    server.requests.clear()
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert server.requests[0][1]["Range"] == "bytes=200000-"
-    assert server.requests[0][1]["If-Range"].startswith('"')
-    assert lying_there() == FINISHED
-
-
-def test_a_server_that_always_breaks_and_cannot_resume_is_given_up(server, remote):
-    server.default = Reply(drop_after=200_000, ranges=False)
-    text = failure(remote)
-    assert re.search(r"the connection (broke|ended) after 200,000 of 500,000 bytes \(5 tries\)", text)
-    assert len(server.requests) == resuming.TRIES
-    assert lying_there() == PART
-
-
-def test_a_server_that_ignores_range_is_read_from_the_start(server, remote):
-    server.script = [Reply(drop_after=200_000)]
-    server.default = Reply(ranges=False)
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-
-
-def test_a_short_body_without_a_length_is_noticed(server, remote):
-    server.script = [Reply(drop_after=200_000, length=False)]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert len(server.requests) == 2
-
-
-def test_a_length_below_the_real_one_never_passes(server, remote):
-    server.default = Reply(headers={"Content-Length": "400000"})
-    assert "the server's file has 400,000 bytes, expected 500,000" in failure(remote)
-    assert "wrong content: sha256" in failure(remote_at(*remote.urls, size=None))
-    assert lying_there() == set()
-
-
-def test_a_length_above_the_real_one_is_refused_or_found_out(server, remote):
-    server.default = Reply(headers={"Content-Length": "600000"})
-    assert "the server's file has 600,000 bytes, expected 500,000" in failure(remote)
-    server.requests.clear()
-    assert fetch(remote_at(*remote.urls, size=None), progress=False).read_bytes() == CONTENT
-    assert [headers.get("Range") for _, headers in server.requests] == [None, f"bytes={len(CONTENT)}-"]
-
-
-def test_another_range_than_the_one_asked_for_is_not_appended(server, remote):
-    server.script = [Reply(drop_after=200_000), Reply(headers={"Content-Range": f"bytes 100000-499999/{len(CONTENT)}"})]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=200000-", None]
-
-
-def test_a_short_body_of_unknown_size_never_passes(server, remote):
-    server.default = Reply(drop_after=200_000, length=False, ranges=False)
-    assert "wrong content: sha256" in failure(remote_at(*remote.urls, size=None))
-    assert lying_there() == set()
-
-
-def test_a_file_that_changed_on_the_server_is_started_anew(server, remote):
-    server.script = [Reply(drop_after=200_000, body=OTHER, etag='"old"')]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert server.requests[1][1]["If-Range"] == '"old"'
-    assert len(server.requests) == 2
-
-
-@pytest.mark.parametrize("etag", ['"old"', ""])
-def test_a_changed_file_behind_a_server_that_ignores_if_range_is_started_anew(server, remote, etag):
-    server.script = [Reply(drop_after=200_000, body=OTHER, etag=etag), Reply(drop_after=100_000, if_range=False)]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    ranges = [headers.get("Range") for _, headers in server.requests]
-    # Without an ETag only the hash, at the end, can tell.
-    assert ranges == [None, "bytes=200000-", None] if etag else [None, "bytes=200000-", "bytes=300000-", None]
-
-
-def test_a_weak_etag_is_not_used_for_resuming_but_the_time_is(server, remote):
-    server.default = Reply(drop_after=200_000, etag='W/"1"')
-    server.script = [
-        Reply(drop_after=200_000, etag='W/"1"', headers={"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"})
-    ]
-    fetch(remote, progress=False)
-    asked = [headers.get("If-Range") for _, headers in server.requests]
-    assert asked == [None, "Mon, 01 Jan 2024 00:00:00 GMT", None, None]
-
-
-def test_another_address_continues_the_part(server, remote):
-    server.script = [Reply(drop_after=200_000), Reply(status=404)]
-    with pytest.warns(UserWarning, match="404 Not Found"):
-        fetch(remote_at(server.url(f"/{NAME}?first"), *remote.urls), progress=False)
-    headers = server.requests[-1][1]
-    assert headers["Range"] == "bytes=200000-"
-    assert "If-Range" not in headers  # its ETags need not be those of the first
-
-
-def test_a_damaged_part_costs_one_more_try(server, remote):
-    remote.path.parent.mkdir(parents=True)
-    part = remote.path.with_name(f"{NAME}.{DIGEST[:8]}.part")
-    for damaged in (OTHER[:1000], OTHER, OTHER + OTHER):
-        part.write_bytes(damaged)
-        assert fetch(remote, progress=False).read_bytes() == CONTENT
-        assert lying_there() == FINISHED
-        remote.path.unlink()
-
-
-def test_a_complete_part_is_published_without_a_transfer(server, remote):
-    remote.path.parent.mkdir(parents=True)
-    for size, requests in ((len(CONTENT), 0), (None, 1)):
-        remote.path.with_name(f"{NAME}.{DIGEST[:8]}.part").write_bytes(CONTENT)
-        server.requests.clear()
-        assert fetch(remote_at(*remote.urls, size=size), progress=False).read_bytes() == CONTENT
-        assert len(server.requests) == requests
-        remote.path.unlink()
-
-
-def test_a_slow_drip_is_waited_for(server, remote, monkeypatch):
-    monkeypatch.setattr(resuming, "TIMEOUT", (5, 0.5))  # between two arrivals, not for the whole
-    server.default = Reply(drip=4_000)
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert len(server.requests) == 1
-
-
-def test_the_little_that_came_before_a_stall_counts(server, remote, monkeypatch):
-    monkeypatch.setattr(resuming, "TIMEOUT", (5, 0.1))
-    server.default = Reply(stall_after=50_000, drip=10_000)  # less than many programs read at once
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert resuming.TRIES < len(server.requests) < 15
-
-
-def test_a_stalled_connection_is_dropped_and_resumed(server, remote, monkeypatch):
-    monkeypatch.setattr(resuming, "TIMEOUT", (5, 0.5))
-    server.script = [Reply(stall_after=1 << 17)]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert server.requests[1][1]["Range"] == f"bytes={1 << 17}-"
-
-
-def test_a_server_that_stays_silent_is_given_up(server, remote, monkeypatch):
-    monkeypatch.setattr(resuming, "TIMEOUT", (5, 0.05))
-    server.default = Reply(stall_after=0)
-    assert "nothing came for 0.05 s after 0 of 500,000 bytes (5 tries)" in failure(remote)
-
-
-def test_an_interrupt_keeps_the_part_and_releases_the_lock(server, remote, monkeypatch):
-    class Impatient(resuming.bar(False, "").__class__):
-        def update(self, n=1):
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tqdm.auto.tqdm", Impatient)
-        with pytest.raises(KeyboardInterrupt):
-            fetch(remote, progress=False)
-    assert lying_there() == PART
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert server.requests[1][1]["Range"] == f"bytes={resuming.CHUNK}-"
-
-
-# Servers that refuse, or offer something else
-
-
-def test_a_wrong_hash_is_refused(server, remote):
-    server.files[f"/{NAME}"] = OTHER
-    wrong = hashlib.sha256(OTHER).hexdigest()
-    assert f"wrong content: sha256 {wrong}, expected {DIGEST}" in failure(remote)
-    assert len(server.requests) == 1
-    assert lying_there() == set()
-
-
-def test_a_wrong_length_is_refused_before_the_transfer(server, remote):
-    server.files[f"/{NAME}"] = b"<html>Please log in to the hotel's network</html>"
-    assert "the server's file has 49 bytes, expected 500,000" in failure(remote)
-    assert lying_there() == set()
-
-
-def test_404_is_said_at_once(server, remote):
-    del server.files[f"/{NAME}"]
-    assert "404 Not Found" in failure(remote)
-    assert len(server.requests) == 1
-    assert lying_there() == set()
-
-
-def test_503_twice_is_waited_for(server, remote):
-    server.script = [Reply(status=503), Reply(status=503)]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert len(server.requests) == 3
-
-
-def test_503_for_ever_is_given_up(server, remote):
-    server.default = Reply(status=503)
-    assert "503 Service Unavailable (5 tries)" in failure(remote)
-    assert len(server.requests) == resuming.TRIES
-    assert lying_there() == set()
-
-
-def test_pauses_grow(server, remote, monkeypatch):
-    pauses = []
-    monkeypatch.setattr(resuming.time, "sleep", pauses.append)
-    monkeypatch.setattr(resuming, "BACK_OFF", 0.5)
-    server.default = Reply(status=503)
-    failure(remote)
-    assert len(pauses) == 4
-    for pause, least in zip(pauses, (0.5, 1, 2, 4), strict=True):
-        assert least <= pause <= 1.5 * least
-
-
-@pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_respected(server, remote, monkeypatch, form):
-    pauses = []
-    monkeypatch.setattr(resuming.time, "sleep", pauses.append)
-    later = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
-    server.script = [Reply(status=429, headers={"Retry-After": "30" if form == "seconds" else later})]
-    assert fetch(remote, progress=False).read_bytes() == CONTENT
-    assert pauses == [pytest.approx(30, abs=3)]
-
-
-def test_a_server_that_wants_a_long_wait_is_given_up(server, remote):
-    server.default = Reply(status=429, headers={"Retry-After": "3600"})
-    assert "429 Too Many Requests, to come back in 3600 s (1 try)" in failure(remote)
-    assert len(server.requests) == 1
-
-
-def test_no_network_is_said_in_the_systems_words():
-    assert "no connection (Connection refused) (5 tries)" in failure(remote_at(refused_url("/a"), refused_url("/b")))
-    assert lying_there() == set()
-
-
-def test_a_malformed_address_is_a_sentence():
-    assert "Invalid URL" in failure(remote_at("no-address"))
-
-
-def test_a_full_disk_is_noticed_before_the_transfer(remote, monkeypatch):
-    monkeypatch.setattr(resuming.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    assert "500,000 more bytes are needed, and 1,000 are free" in failure(remote)
-    assert lying_there() == set()
-
-
-def test_a_disk_that_fills_up_is_a_sentence(remote, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(resuming.os, "fsync", full)
-    assert "cannot be used: No space left on device (TLKIT_HOME can name another folder)" in failure(remote)
-
-
-def test_a_home_that_cannot_be_written_is_a_sentence(remote, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("TLKIT_HOME", str(tmp_path / "file"))
-    with pytest.raises(DownloadError, match="cannot be used: Not a directory"):
-        fetch(remote, progress=False)
 
 
 # Files brought by hand, offline, mirrors

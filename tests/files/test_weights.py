@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from tlkit.files import weights
-from tlkit.files.copying import copied
+from tlkit.files.copying import copy_module
 from tlkit.files.weights import KINDS, filled, made, read_weights, write_weights
 
 WRITERS = {
@@ -30,7 +30,7 @@ def test_weights_of_a_file_are_shared_with_a_copy_until_one_of_the_two_is_change
     path = tmp_path / f"weights.{kind}"
     WRITERS[kind]({"weight": torch.randn(20, 30), "bias": torch.randn(20)}, path)
     module = filled(lambda: nn.Linear(30, 20), read_weights(path), "a file")
-    twin = copied(module, {})
+    twin = copy_module(module, {})
     for one, other in zip(module.parameters(), twin.parameters(), strict=True):
         assert torch._C._data_address(one) == torch._C._data_address(other)
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from torch import nn
 from torchvision import models
 
 import tlkit as tl
+from tlkit.files import weights as weight_files
 from tlkit.files.weights import filled, read_weights
 from tlkit.graph.importing import take_over
 
@@ -67,7 +69,7 @@ def loaded(name: str, state: dict[str, torch.Tensor]) -> tl.Network:
 def measure(folder: Path) -> dict[str, dict[str, int]]:
     """Return by origin of the weights: their bytes, and what a build and a deep copy add to the peak."""
     with_new_head(classifier(4, 5, 3))  # imports what a build needs
-    tl.weights.AT_ONCE = 1 << 20  # the peak while a file is read would hide a peak behind it
+    weight_files.AT_ONCE = 1 << 20  # the peak while a file is read would hide a peak behind it
     figures, nets = {}, []
     for origin in (*WRITERS, OWN):
         own = origin == OWN
@@ -87,7 +89,9 @@ def figures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     for kind, write in WRITERS.items():
         write(drawn("resnet18"), folder / f"weights.{kind}")
-    ended = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, check=False)
+    paths = os.pathsep.join(sys.path)  # among them the folder of `nets`
+    command = [sys.executable, __file__, folder]
+    ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
@@ -125,7 +129,7 @@ def reread(net: tl.Network, path: Path) -> tl.Network:
     """Write a network's weights to a file, and let it have those of the file."""
     WRITERS[path.name.removeprefix("weights.")](weights(net), path)
     net.load_state_dict(read_weights(path), assign=True)
-    net._set_frozen(net._frozen)
+    net.freeze_exactly(dict.fromkeys(net.frozen, False))
     return net
 
 

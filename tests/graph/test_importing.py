@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 import tlkit as tl
-from tlkit.graph.importing import from_module, take_over
+from tlkit.graph.importing import from_module
 from tlkit.layers.modules import Layer
 
 # -- every classification network of torchvision --------------------------------------------------------------------
@@ -608,55 +608,6 @@ def test_the_way_out_in_the_error_works(kind):
         assert type(net.vertices["1"].module) is kind
         assert net.output_shapes()["2"] == (2,)
         assert torch.equal(net(x), module.eval()(x))
-
-
-def test_the_line_of_a_helper_is_named_and_the_class_of_the_module_that_calls_it():
-    def positive(x):
-        return bool(x.sum() > 0)  # the line of the helper
-
-    class Calls(ByValue):
-        def forward(self, x):
-            return self.layer(x) if positive(x) else x
-
-    number = line_of("return bool(x.sum() > 0)  # the line of the helper")
-    with pytest.raises(ValueError, match=rf"test_importing\.py, line {number}, in positive: .*leaves=\[Calls\]"):
-        from_module(around(Calls()), [torch.zeros(1, 4)])
-
-
-def test_a_line_in_a_library_is_named_by_the_module_that_holds_it():
-    with torch.device("meta"):
-        module = nn.Sequential(models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None))
-    with pytest.raises(ValueError, match=r"beyond ssd\.py, line \d+, in SSD\.forward: `for img in images:`.*=\[SSD\]"):
-        take_over(module, torch.zeros(1, 3, 32, 32))
-
-
-def test_a_line_of_a_notebook_is_named_as_such(tmp_path):
-    cell = tmp_path / "ipykernel_12" / "345.py"
-    cell.parent.mkdir()
-    cell.write_text(
-        "class Gate(ByValue):\n    def forward(self, x):\n        return x if x.max() > 0 else self.layer(x)\n"
-    )
-    names = {"ByValue": ByValue}
-    exec(compile(cell.read_text(), cell, "exec"), names)
-    sentence = r"the notebook's cell, line 3, in Gate\.forward: `return x if x\.max\(\) > 0 else self\.layer\(x\)`"
-    with pytest.raises(ValueError, match=sentence):
-        from_module(names["Gate"](), [torch.zeros(1, 4)])
-
-
-def test_control_flow_on_sizes_is_followed():
-    net = assert_same(BySize(), torch.randn(2, 4))
-    assert list(net.vertices) == ["layer", "layer_2"]
-
-
-def test_a_module_that_holds_no_other_is_a_leaf_by_itself():
-    class Leaf(nn.Module):
-        def forward(self, x):
-            return x * 2 if x.sum() > 0 else x - 1
-
-    for sign in (1, -1):
-        x = sign * torch.rand(2, 4)
-        net = assert_same(around(Leaf()), x)
-        assert net.output_shapes()["1"] == (4,)
 
 
 class TwoWays(nn.Module):

@@ -151,7 +151,12 @@ def test_unknown_names_list_near_misses_and_where_to_look():
 def test_landmarks_belong_to_the_zoo():
     with pytest.raises(ValueError, match=r"Only networks of tl\.zoo know their landmarks.*net\.cut_points"):
         stack("a").landmarks  # noqa: B018
-    assert narrow_vgg16().landmarks.head == "predictions"
+    assert not stack("a").has_landmarks
+    net = narrow_vgg16()
+    assert net.has_landmarks
+    assert net.landmarks.head == "predictions"
+    net.landmarks = None
+    assert not net.has_landmarks
 
 
 def test_the_name_of_a_network_counts_its_vertices():
@@ -446,6 +451,24 @@ def test_freezing_again_adds_and_unknown_names_change_nothing(frozen):
     with pytest.raises(KeyError, match="no vertex 'nothing'"):
         frozen.freeze("out", "nothing")
     assert frozen.frozen == {"a", "b", "c"}
+
+
+def test_freezing_exactly_sets_both_kinds_of_marks_and_takes_all_others_away():
+    net = stack("a", "b", "c").freeze("c").freeze_exactly({"b": True, "a": False})
+    assert (net.frozen, net.passing) == ({"a", "b"}, {"b"})
+    assert [name for name, p in net.named_parameters() if p.requires_grad] == ["c.weight", "c.bias"]
+    assert net.freeze_exactly({}).frozen == frozenset()
+
+
+def test_weights_that_a_frozen_and_a_trainable_vertex_share_are_named_and_nothing_changes():
+    net = stack("a", "b", "c")
+    net.vertices["c"].module.weight = net.vertices["a"].module.weight
+    net.freeze_exactly({"b": True})
+    for refused in (net.check_shared_weights, net.freeze_exactly):
+        with pytest.raises(ValueError, match=r"'a' and 'c' share their weights, so both must be frozen or neither"):
+            refused({"a": False})
+    net.check_shared_weights({"a", "c"})
+    assert (net.frozen, net.passing) == ({"b"}, {"b"})
 
 
 def test_gradients_pass_through_a_vertex_frozen_with_backprop():

@@ -9,10 +9,10 @@ import zipfile
 
 import pytest
 import torch
-from graphs import ROWS, build, data_for, edits, feeding, networks, reached, some_names
+from graphs import ROWS, data_for, edits, feeding, networks, reached, some_names
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from nets import furthest, moved, seeded, weights
+from nets import apply, everything, furthest, moved, seeded, weights
 from safetensors import safe_open
 
 import tlkit as tl
@@ -21,21 +21,6 @@ pytestmark = [
     pytest.mark.slow,  # hundreds of graphs
     pytest.mark.filterwarnings("ignore:.*reaches single layers only", "ignore:.*stay random"),
 ]
-
-OUTLINE = ("inputs", "outputs", "input_shapes", "frozen", "passing", "classes", "seed", "epochs_seen", "training")
-
-
-def everything(net):
-    """All that a network is, tensors apart."""
-    return {
-        **{name: getattr(net, name) for name in OUTLINE},
-        "recipe": json.dumps(net.recipe),
-        "requires_grad": {name: value.requires_grad for name, value in net.named_parameters()},
-        "modes": {name: module.training for name, module in net.named_modules()},
-        "modules": {name: str(module) for name, module in net.named_modules()},
-        "settings": {name: vertex.settings for name, vertex in net.vertices.items()},
-        "reads": {name: vertex.inputs for name, vertex in net.vertices.items()},
-    }
 
 
 def answers(net, x):
@@ -78,7 +63,7 @@ def trainable(net):
 def test_a_build_leaves_the_original_as_it_was_to_the_last_bit(net, data):
     changes = data.draw(edits(net))
     before, tensors = everything(net), weights(net)
-    built = build(net, changes)
+    built = apply(net, *changes)
     assert everything(net) == before
     assert furthest(weights(net), tensors) == 0
     if trainable(built):
@@ -91,10 +76,11 @@ def test_a_build_leaves_the_original_as_it_was_to_the_last_bit(net, data):
 @settings(max_examples=20)
 def test_kept_vertices_keep_their_weights_by_name_and_no_others_do(net, data):
     changes = data.draw(edits(net))
-    built = build(net, changes)
+    built = apply(net, *changes)
     new = {edit[1] for edit in changes if edit[0].startswith("add_")}
     drawn = set().union(*(reached(net, edit[1]) for edit in changes if edit[0] == "n_out_replace"))
     before, after = weights(net), weights(built)
+    assert list(after) == [f"{name}.{key}" for name, v in built.vertices.items() for key in v.module.state_dict()]
     for name in set(built.vertices) & set(net.vertices) - new - drawn:
         own = {key for key in before if key.startswith(f"{name}.")}
         assert own == {key for key in after if key.startswith(f"{name}.")}
@@ -110,7 +96,7 @@ def test_kept_vertices_keep_their_weights_by_name_and_no_others_do(net, data):
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_output_shapes_are_those_of_a_real_run(net, data):
-    for each in (net, build(net, data.draw(edits(net)))):
+    for each in (net, apply(net, *data.draw(edits(net)))):
         shapes = each.output_shapes()
         assert list(shapes) == [*each.inputs, *each.vertices]
         every = tl.Network(each.vertices, each.input_shapes, list(each.vertices))
@@ -122,7 +108,7 @@ def test_output_shapes_are_those_of_a_real_run(net, data):
 @settings(max_examples=20)
 def test_any_order_of_edits_builds_the_same_network(net, data):
     changes = data.draw(edits(net))
-    one, other = build(net, changes), build(net, data.draw(st.permutations(changes)))
+    one, other = apply(net, *changes), apply(net, *data.draw(st.permutations(changes)))
     assert list(one.vertices) == list(other.vertices)
     assert {**everything(one), "recipe": ""} == {**everything(other), "recipe": ""}  # which keeps the order
     assert furthest(weights(one), weights(other)) == 0
@@ -134,7 +120,7 @@ def test_any_order_of_edits_builds_the_same_network(net, data):
 @settings(max_examples=20)
 def test_frozen_is_what_feeds_the_boundaries_and_nothing_else(net, data):
     changes = data.draw(edits(net))
-    built = build(net, changes)
+    built = apply(net, *changes)
     boundary = next((edit[1:] for edit in changes if edit[0] == "set_feature_extractor"), None)
     if boundary is not None:
         assert built.frozen == set(feeding(built.vertices, list(boundary)))
@@ -149,14 +135,6 @@ def test_frozen_is_what_feeds_the_boundaries_and_nothing_else(net, data):
         assert not moved(built, before) & built.frozen
 
 
-@given(networks(), st.data())
-@settings(max_examples=20)
-def test_keys_of_the_state_dict_are_vertex_and_parameter(net, data):
-    built = build(net, data.draw(edits(net)))
-    expected = [f"{name}.{key}" for name, vertex in built.vertices.items() for key in vertex.module.state_dict()]
-    assert list(built.state_dict()) == expected
-
-
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +146,7 @@ def path(tmp_path_factory):
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_a_loaded_network_answers_and_trains_on_like_the_saved_one(path, net, data):
-    built = build(net, data.draw(edits(net)))
+    built = apply(net, *data.draw(edits(net)))
     built.seed = 3
     if trainable(built):
         train(built, 2)
@@ -185,7 +163,7 @@ def test_a_loaded_network_answers_and_trains_on_like_the_saved_one(path, net, da
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_with_the_updaters_state_training_goes_on_as_if_it_had_not_been_interrupted(path, net, data):
-    built = build(net, data.draw(edits(net)))
+    built = apply(net, *data.draw(edits(net)))
     assume(trainable(built))
     train(built, 3)
     tl.save(built, path, updater_state=True)
@@ -196,7 +174,7 @@ def test_with_the_updaters_state_training_goes_on_as_if_it_had_not_been_interrup
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_files_hold_tensors_and_plain_text_and_nothing_is_pickled(path, net, data):
-    built = build(net, data.draw(edits(net)))
+    built = apply(net, *data.draw(edits(net)))
     if trainable(built):
         train(built)
 
@@ -222,7 +200,7 @@ def test_files_hold_tensors_and_plain_text_and_nothing_is_pickled(path, net, dat
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_a_deep_copy_is_equal_and_independent(net, data):
-    built = build(net, data.draw(edits(net)))
+    built = apply(net, *data.draw(edits(net)))
     if trainable(built):
         train(built)
     twin = copy.deepcopy(built)
@@ -244,7 +222,7 @@ def test_a_deep_copy_is_equal_and_independent(net, data):
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_a_network_moves_to_another_type_and_back_unchanged(net, data):
-    built = build(net, data.draw(edits(net)))
+    built = apply(net, *data.draw(edits(net)))
     before, tensors, original = everything(built), weights(built), weights(net)
     shapes, x = built.output_shapes(), data_for(built)[0]
     expected = answers(built, x)
@@ -265,7 +243,7 @@ def test_a_network_moves_to_another_type_and_back_unchanged(net, data):
 @given(networks(), st.data())
 @settings(max_examples=20)
 def test_a_copy_moves_to_shapes_alone_and_stays_the_same_network(net, data):
-    built = build(net, data.draw(edits(net)))
+    built = apply(net, *data.draw(edits(net)))
     bare = copy.deepcopy(built).to("meta")
     assert all(value.is_meta for value in bare.state_dict().values())
     assert everything(bare) == everything(built)
@@ -283,8 +261,8 @@ def test_a_copy_moves_to_shapes_alone_and_stays_the_same_network(net, data):
 @settings(max_examples=30)
 def test_training_on_features_is_training_the_whole_network(net, data):
     changes = [edit for edit in data.draw(edits(net)) if edit[0] != "set_feature_extractor"]
-    boundary = data.draw(some_names(build(net, changes).vertices))
-    whole, parts = (build(net, [*changes, ("set_feature_extractor", *boundary)]) for _ in range(2))
+    boundary = data.draw(some_names(apply(net, *changes).vertices))
+    whole, parts = (apply(net, *[*changes, ("set_feature_extractor", *boundary)]) for _ in range(2))
     assume(trainable(whole))
     x, labels = data_for(whole)
     options = {"epochs": 2, "batch_size": ROWS, "shuffle": False, "progress": False}
@@ -297,4 +275,4 @@ def test_training_on_features_is_training_the_whole_network(net, data):
         featurized = helper.fit_featurized((features, labels), **options)
     assert featurized.losses == pytest.approx(history.losses, abs=1e-5)
     assert furthest(weights(whole), weights(parts)) <= 1e-5
-    assert not moved(parts, weights(build(net, [*changes, ("set_feature_extractor", *boundary)]))) & parts.frozen
+    assert not moved(parts, weights(apply(net, *[*changes, ("set_feature_extractor", *boundary)]))) & parts.frozen

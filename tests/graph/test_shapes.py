@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.shapes import run_on_meta
 
 
 def test_shapes_need_no_values_and_leave_the_module_alone():
     module = nn.Sequential(nn.Conv2d(3, 4, 9), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
     before = {name: (value.clone(), value._version) for name, value in module.state_dict().items()}
-    answer = on_meta(module, torch.empty(1, 3, 9, 9, device="meta"))  # too few values for batch norm to train on
+    answer = run_on_meta(module, torch.empty(1, 3, 9, 9, device="meta"))  # too few values for batch norm to train on
     assert answer.is_meta
     assert answer.shape == (1, 4, 1, 1)
     assert module.training
@@ -29,7 +29,7 @@ def test_a_module_that_remembers_shapes_remembers_nothing_of_this_call():
             return self.seen + x
 
     module = Remembering()
-    on_meta(module, torch.empty(2, 3, device="meta"))
+    run_on_meta(module, torch.empty(2, 3, device="meta"))
     assert module.seen is None
 
 
@@ -46,11 +46,11 @@ def test_what_needs_values_gets_zeros(keeps):
                 return x
             return self.layer(x + self.kept) + shift
 
-    answer = on_meta(Needy(), torch.empty(3, 4, device="meta"), shift=torch.empty(2, device="meta"))
+    answer = run_on_meta(Needy(), torch.empty(3, 4, device="meta"), shift=torch.empty(2, device="meta"))
     assert answer.is_meta
     assert answer.shape == (3, 2)
 
 
 def test_errors_of_the_module_come_through():
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        on_meta(nn.Linear(4, 2), torch.empty(1, 5, device="meta"))
+        run_on_meta(nn.Linear(4, 2), torch.empty(1, 5, device="meta"))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import pickle
 import weakref
 
 import pytest
@@ -270,60 +269,6 @@ def test_adding_to_a_constant_starts_anew_with_each_batch():
         x = torch.randn(3, 4)
         assert torch.equal(net(x), module(x))
         net(x).sum().backward()  # no graph of an earlier batch is left in the constant
-
-
-def in_a_tuple(m, x):
-    return m.first(x) + torch.ones((x.shape[0], x.shape[1]))
-
-
-def one_by_one(m, x):
-    return m.first(x) + torch.ones(x.shape[0], 4, dtype=x.dtype, device=x.device)
-
-
-def of_the_whole_shape(m, x):
-    return m.first(x) * torch.zeros(x.shape)
-
-
-def filled(m, x):
-    out = torch.empty(x.size(0), x.size(1), 2)
-    out[:, :, 0] = m.first(x)
-    out[..., 1] = x
-    return out
-
-
-def a_mask(m, x):
-    mask = torch.tril(torch.ones(x.size(1), x.size(1)))
-    return m.first(x) @ mask
-
-
-def a_length(m, x):
-    return m.first(x) * len(x.shape) if len(x[0]) == 4 else x
-
-
-@pytest.mark.parametrize("step", [in_a_tuple, one_by_one, of_the_whole_shape, filled, a_mask, a_length])
-def test_sizes_of_the_input_may_be_asked_for_and_used(step):
-    module = TwoLayers(step).eval()
-    net = from_module(module, [torch.zeros(1, 4)])
-    for rows in (1, 2, 5):
-        x = torch.randn(rows, 4)
-        assert torch.equal(net(x), module(x))
-    again = pickle.loads(pickle.dumps(net))
-    assert torch.equal(again(x), net(x))
-    assert torch.equal(from_module(net.to_module(), [x])(x), net(x))
-
-
-def test_tracing_leaves_torchs_own_functions_alone():
-    before = {name: getattr(torch, name) for name in ("empty", "ones", "rand", "randn", "zeros")}
-
-    def fails(m, x):
-        assert torch.zeros is not before["zeros"]
-        raise RuntimeError("on the way")
-
-    with pytest.raises(ValueError, match="on the way"):
-        from_module(TwoLayers(fails), [torch.zeros(1, 4)])
-    assert before == {name: getattr(torch, name) for name in before}
-    with torch.device("meta"):
-        assert all(make(2, 2).is_meta for make in before.values())
 
 
 def test_functions_of_training_follow_the_vertex_at_layer_granularity():

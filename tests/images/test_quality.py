@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from tlkit.images import sets
-from tlkit.images.quality import advice, interval, near_copies
+from tlkit.images.quality import advice, find_near_copies, interval
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_several_copies_are_one_group(tmp_path):
     for side in (40, 50, 60):
         scene(3, side).save(root / "cats" / f"side{side}.png")
     pictures = sets.load(root, split=None, size=64)
-    (rows,) = near_copies(pictures)
+    (rows,) = find_near_copies(pictures)
     assert sorted(pictures.paths[row].name for row in rows) == ["3.jpg", "side40.png", "side50.png", "side60.png"]
 
 
@@ -100,7 +100,7 @@ def test_plain_pictures_are_not_taken_for_each_other(tmp_path):
     root = folder(tmp_path / "photos", cats=10, dogs=10)
     for number, color in enumerate(("black", "white", "red", "blue")):
         Image.new("RGB", (64, 64), color).save(root / "cats" / f"plain{number}.png")
-    assert near_copies(sets.load(root, split=None, size=64)) == []
+    assert find_near_copies(sets.load(root, split=None, size=64)) == []
 
 
 def test_broken_files_are_named_with_the_reason(tmp_path):
@@ -144,6 +144,6 @@ def test_the_interval_holds_the_measured_share_and_narrows():
 @pytest.mark.photos
 def test_hardly_any_photo_is_taken_for_another(photos):
     flowers = sets.load(photos, split=None, per_class=60)
-    pairs = near_copies(flowers)
+    pairs = find_near_copies(flowers)
     assert len(pairs) <= 2
     assert all(len({int(flowers.labels[row]) for row in rows}) == 1 for rows in pairs)

@@ -4,26 +4,26 @@ import pytest
 import torch
 from torch import nn
 
-from tlkit.layers.activations import ACTIVATIONS, activation_module, check_activation, is_activation
+from tlkit.layers.activations import ACTIVATIONS, check_activation, is_activation, make_activation
 
 
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "identity"])
 def test_every_name_gives_a_new_activation(name):
-    module = activation_module(name)
+    module = make_activation(name)
     assert is_activation(module)
-    assert module is not activation_module(name)
+    assert module is not make_activation(name)
     x = torch.randn(3, 4)
     assert module(x).shape == x.shape
     assert not torch.equal(module(x), x)
 
 
 def test_softmax_is_over_the_classes():
-    assert torch.allclose(activation_module("softmax")(torch.randn(3, 4)).sum(1), torch.ones(3))
+    assert torch.allclose(make_activation("softmax")(torch.randn(3, 4)).sum(1), torch.ones(3))
 
 
 @pytest.mark.parametrize("name", [None, "identity", "IDENTITY"])
 def test_identity_is_no_module(name):
-    assert activation_module(name) is None
+    assert make_activation(name) is None
 
 
 @pytest.mark.parametrize(("given", "known"), [("RELU", "relu"), ("LeakyReLU", "leaky_relu"), ("hardtanh", "hard_tanh")])

@@ -14,14 +14,14 @@ from tlkit.layers.initializers import (
     TruncatedNormal,
     Uniform,
     as_weight_init,
-    generator_for,
     initialize,
+    make_generator,
 )
 
 
 def drawn(scheme, shape=(300, 200), seed=1) -> torch.Tensor:
     weight = torch.full(shape, math.nan)
-    initialize(weight, scheme, generator_for(seed, "layer"))
+    initialize(weight, scheme, make_generator(seed, "layer"))
     assert weight.isfinite().all()
     return weight
 
@@ -109,7 +109,7 @@ def test_draws_depend_on_seed_and_name_alone():
     assert torch.equal(drawn("xavier"), first)
     assert not torch.equal(drawn("xavier", seed=2), first)
     other = torch.empty(300, 200)
-    initialize(other, "xavier", generator_for(1, "another layer"))
+    initialize(other, "xavier", make_generator(1, "another layer"))
     assert not torch.equal(other, first)
     assert not torch.equal(other + first, torch.zeros_like(first))
 
@@ -125,7 +125,7 @@ def test_the_global_generator_is_left_alone():
 
 def test_a_parameter_that_trains_can_be_drawn():
     weight = torch.nn.Parameter(torch.zeros(4, 4))
-    initialize(weight, "relu", generator_for(1, "layer"))
+    initialize(weight, "relu", make_generator(1, "layer"))
     assert weight.is_leaf
     assert weight.requires_grad
     assert weight.any()
@@ -133,14 +133,14 @@ def test_a_parameter_that_trains_can_be_drawn():
 
 def test_weights_without_values_take_no_draw():
     weight = torch.empty(3, 3, device="meta")
-    initialize(weight, "xavier", generator_for(1, "layer"))
+    initialize(weight, "xavier", make_generator(1, "layer"))
     assert weight.is_meta
 
 
 @pytest.mark.gpu
 def test_draws_on_a_gpu_are_those_of_the_cpu():
     weight = torch.zeros(30, 20, device="cuda")
-    initialize(weight, "xavier", generator_for(1, "layer"))
+    initialize(weight, "xavier", make_generator(1, "layer"))
     assert torch.equal(weight.cpu(), drawn("xavier", (30, 20)))
 
 

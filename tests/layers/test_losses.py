@@ -7,14 +7,14 @@ from torch import nn
 from torch.nn import functional as F
 
 import tlkit as tl
-from tlkit.layers.activations import ACTIVATIONS, activation_module
-from tlkit.layers.losses import ACTIVATION_OF, MISSING, check_output, known, loss_of
+from tlkit.layers.activations import ACTIVATIONS, make_activation
+from tlkit.layers.losses import ACTIVATION_OF, MISSING, average_loss, check_output, is_known
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def own(loss):
-    return activation_module(ACTIVATION_OF[loss])
+    return make_activation(ACTIVATION_OF[loss])
 
 
 def raw_values(units=3):
@@ -28,8 +28,10 @@ def raw_values(units=3):
 def test_negative_log_likelihood_is_the_cross_entropy_of_the_answers():
     raw = raw_values()
     expected = -raw.softmax(1)[torch.arange(6), LABELS].log().mean()
-    assert torch.allclose(loss_of("negative_log_likelihood", nn.Softmax(1), raw, LABELS), expected)
-    assert torch.allclose(loss_of("negative_log_likelihood", nn.Softmax(1), raw, F.one_hot(LABELS).double()), expected)
+    assert torch.allclose(average_loss("negative_log_likelihood", nn.Softmax(1), raw, LABELS), expected)
+    assert torch.allclose(
+        average_loss("negative_log_likelihood", nn.Softmax(1), raw, F.one_hot(LABELS).double()), expected
+    )
 
 
 def test_binary_cross_entropy_takes_several_labels_a_row():
@@ -37,41 +39,44 @@ def test_binary_cross_entropy_takes_several_labels_a_row():
     several = torch.tensor([[1, 0, 1], [0, 0, 0]] * 3)
     p = raw.sigmoid()
     expected = -(several * p.log() + (1 - several) * (1 - p).log()).mean()
-    assert torch.allclose(loss_of("binary_cross_entropy", nn.Sigmoid(), raw, several), expected)
+    assert torch.allclose(average_loss("binary_cross_entropy", nn.Sigmoid(), raw, several), expected)
 
 
 def test_mean_squared_error_compares_numbers():
     raw, targets = raw_values(), raw_values().flip(0)
-    assert torch.allclose(loss_of("mean_squared_error", None, raw, targets), (raw - targets).square().mean())
+    assert torch.allclose(average_loss("mean_squared_error", None, raw, targets), (raw - targets).square().mean())
 
 
 def test_hinge_asks_for_a_margin_of_one_on_the_right_side():
     raw = torch.tensor([[2.0, -3.0, 0.5]])
     # class 0 is right: 2 is far enough; -3 is far enough on the other side; 0.5 is on the wrong side by 1.5
-    assert float(loss_of("hinge", None, raw, torch.tensor([0]))) == pytest.approx(1.5 / 3)
+    assert float(average_loss("hinge", None, raw, torch.tensor([0]))) == pytest.approx(1.5 / 3)
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error", "hinge"])
 def test_class_numbers_are_one_for_their_class_and_zero_for_the_others(loss):
     raw = raw_values()
     one_hot = F.one_hot(LABELS, 3).double()
-    assert torch.equal(loss_of(loss, own(loss), raw, LABELS), loss_of(loss, own(loss), raw, one_hot))
+    assert torch.equal(average_loss(loss, own(loss), raw, LABELS), average_loss(loss, own(loss), raw, one_hot))
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error", "hinge"])
 def test_one_unit_takes_labels_without_a_column(loss):
     raw, labels = raw_values(1), torch.tensor([0, 1, 1, 0, 1, 0])
-    assert torch.equal(loss_of(loss, own(loss), raw, labels), loss_of(loss, own(loss), raw, labels[:, None].double()))
+    assert torch.equal(
+        average_loss(loss, own(loss), raw, labels),
+        average_loss(loss, own(loss), raw, labels[:, None].double()),
+    )
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error", "hinge"])
 def test_labels_of_another_shape_are_named(loss):
     with pytest.raises(ValueError, match=r"values of shape \(6, 3\) with labels, got shape \(6,\)"):
-        loss_of(loss, own(loss), torch.zeros(6, 3), torch.zeros(6))
+        average_loss(loss, own(loss), torch.zeros(6, 3), torch.zeros(6))
 
 
 def test_the_fused_loss_stays_finite_where_the_probabilities_are_zero():
-    loss = loss_of("negative_log_likelihood", nn.Softmax(1), torch.tensor([[1000.0, -1000.0]]), torch.tensor([1]))
+    loss = average_loss("negative_log_likelihood", nn.Softmax(1), torch.tensor([[1000.0, -1000.0]]), torch.tensor([1]))
     assert float(loss) == pytest.approx(2000)
 
 
@@ -80,14 +85,16 @@ def test_losses_of_images_are_means_over_their_points(loss):
     with seeded(0):
         raw, labels = torch.randn(2, 3, 4, 5), torch.randint(3, (2, 4, 5))
     flat = raw.permute(0, 2, 3, 1).reshape(-1, 3)
-    assert torch.allclose(loss_of(loss, own(loss), raw, labels), loss_of(loss, own(loss), flat, labels.flatten()))
+    assert torch.allclose(
+        average_loss(loss, own(loss), raw, labels), average_loss(loss, own(loss), flat, labels.flatten())
+    )
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "tanh", "hard_sigmoid", "identity"])
 @pytest.mark.parametrize("loss", ACTIVATION_OF)
 def test_any_activation_can_be_trained_and_its_gradient_is_the_numerical_one(loss, activation):
     raw = (raw_values() / 4).requires_grad_()  # inside the range where hard activations bend
-    assert torch.autograd.gradcheck(lambda value: loss_of(loss, activation_module(activation), value, LABELS), raw)
+    assert torch.autograd.gradcheck(lambda value: average_loss(loss, make_activation(activation), value, LABELS), raw)
 
 
 def test_a_fused_loss_is_the_one_that_is_computed_from_the_answers():
@@ -104,16 +111,16 @@ def test_a_fused_loss_is_the_one_that_is_computed_from_the_answers():
         ("negative_log_likelihood", lambda x: x.softmax(1)),
         ("binary_cross_entropy", torch.sigmoid),
     ):
-        apart = loss_of(loss, Same(function), raw, LABELS)
-        assert torch.allclose(loss_of(loss, own(loss), raw, LABELS), apart, atol=1e-9)
+        apart = average_loss(loss, Same(function), raw, LABELS)
+        assert torch.allclose(average_loss(loss, own(loss), raw, LABELS), apart, atol=1e-9)
 
 
 # -- missing labels -------------------------------------------------------------------------------------------------
 
 
 def test_missing_labels_are_nan_among_numbers_and_minus_100_among_class_numbers():
-    assert known(torch.tensor([0, MISSING, 3])).tolist() == [True, False, True]
-    assert known(torch.tensor([0.0, float("nan"), -100.0])).tolist() == [True, False, True]
+    assert is_known(torch.tensor([0, MISSING, 3])).tolist() == [True, False, True]
+    assert is_known(torch.tensor([0.0, float("nan"), -100.0])).tolist() == [True, False, True]
     assert tl.MISSING == MISSING == nn.CrossEntropyLoss().ignore_index
 
 
@@ -122,7 +129,10 @@ def test_rows_without_a_label_change_neither_loss_nor_gradient(loss):
     some = torch.tensor([0, MISSING, 2, MISSING, 1, 2])
     rows = some != MISSING
     raw, fewer = raw_values().requires_grad_(), raw_values()[rows].requires_grad_()
-    value, expected = loss_of(loss, own(loss), raw, some), loss_of(loss, own(loss), fewer, some[rows])
+    value, expected = (
+        average_loss(loss, own(loss), raw, some),
+        average_loss(loss, own(loss), fewer, some[rows]),
+    )
     assert torch.allclose(value, expected)
     value.backward()
     expected.backward()
@@ -135,7 +145,7 @@ def test_single_numbers_may_be_missing(loss):
     raw = raw_values().requires_grad_()
     targets = F.one_hot(LABELS, 3).double()
     targets[0, 1] = targets[4] = float("nan")
-    loss_of(loss, own(loss), raw, targets).backward()
+    average_loss(loss, own(loss), raw, targets).backward()
     assert raw.grad.isfinite().all()
     assert raw.grad[0, 1] == 0
     assert not raw.grad[4].any()
@@ -145,7 +155,7 @@ def test_single_numbers_may_be_missing(loss):
 @pytest.mark.parametrize("loss", ACTIVATION_OF)
 def test_a_batch_without_any_label_has_no_loss_and_no_gradient(loss):
     raw = raw_values().requires_grad_()
-    value = loss_of(loss, own(loss), raw, torch.full((6,), MISSING))
+    value = average_loss(loss, own(loss), raw, torch.full((6,), MISSING))
     value.backward()
     assert float(value.detach()) == 0
     assert not raw.grad.any()
@@ -207,7 +217,7 @@ def test_an_output_that_is_frozen_adds_nothing_to_the_loss():
 
     x, kinds = blobs(12)
     net = two_outputs()
-    net._set_frozen({"0": False, "size": False})
+    net.freeze_exactly({"0": False, "size": False})
     losses = [compute_loss(net, x, {"kind": kinds, "size": torch.full((12,), size)}) for size in (0.0, 99.0)]
     assert torch.equal(*losses)
     assert torch.equal(losses[0], compute_loss(two_outputs((1, 0)), x, {"kind": kinds, "size": x[:, 0]}))
@@ -249,7 +259,7 @@ BAD = [
 
 @pytest.mark.parametrize(("loss", "activation", "units"), GOOD)
 def test_outputs_that_make_sense_are_built(loss, activation, units):
-    check_output("out", loss, activation_module(activation), units)
+    check_output("out", loss, make_activation(activation), units)
     assert built(loss, activation, units).outputs == ("out",)
 
 

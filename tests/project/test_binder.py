@@ -79,7 +79,7 @@ def test_post_build_bakes_the_weights_the_flowers_and_what_notebooks_leave_for_l
     lines = "\n".join(commands("postBuild"))
     assert "tl.zoo.load()" in lines
     assert "tl.images.load()" in lines
-    baked = re.search(r'python -m tlkit\.lessons run --out "\$pages" ([\d ]+)', lines)[1].split()
+    baked = re.search(r'python -m tlkit\.course\.lessons run --out "\$pages" ([\d ]+)', lines)[1].split()
     leaving = set()
     for path in runner.select(folder=ROOT / "notebooks"):
         code = "\n".join(cell.source for cell in normalizer.read(path).cells if cell.cell_type == "code")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import small_catalog
 from servers import FileServer
-from test_fetch_and_serve import Teacher
+from teacher import Teacher
 
 from tlkit import commands
 from tlkit.commands import catalog

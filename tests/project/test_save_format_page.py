@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import tlkit as tl
 from tlkit import saving
+from tlkit.training.optimizers import STATE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/save-format.md").read_text(encoding="utf-8")
@@ -103,7 +104,7 @@ def test_the_weights_are_read_without_tlkit(net, file):
 
 def test_names_of_tensors_are_described(file):
     names = load_file(file).keys()
-    prefix = saving.UPDATER
+    prefix = STATE
     assert any(name.startswith(prefix) for name in names)
     assert f"`{prefix}vertex.parameter/name`" in section("The tensors")
     assert all(re.fullmatch(r"(\.updater/)?\w+\.\w+(/\w+)?", name) for name in names)
@@ -121,7 +122,7 @@ def test_what_is_said_to_be_absent_is_absent_by_default(net, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     file = tl.save(net, "flowers.tlk")
     assert "updater_state" not in header_of(file)
-    assert not [name for name in load_file(file) if name.startswith(saving.UPDATER)]
+    assert not [name for name in load_file(file) if name.startswith(STATE)]
 
 
 def test_the_recipe_chooses_from_tables(net, file):
@@ -138,7 +139,7 @@ def test_the_recipe_chooses_from_tables(net, file):
 
 def check_refused(header: dict, file: Path, match: str | None) -> None:
     """Load a file with another header and a right checksum."""
-    weights = {name: value for name, value in load_file(file).items() if not name.startswith(saving.UPDATER)}
+    weights = {name: value for name, value in load_file(file).items() if not name.startswith(STATE)}
     header = {name: value for name, value in header.items() if name not in ("crc32", "updater_state")}
     header["crc32"] = saving._crc32(header, weights)
     other = file.with_name("other.tlk")

@@ -82,7 +82,7 @@ def test_another_augmentation_is_computed_again(helper, pictures, tmp_path):
     options = {"to": tmp_path / "store", "views": 2}
     featurize(helper, pictures.augmented(v2.Identity()), **options)
     store = featurize(helper, pictures.augmented(v2.RandomInvert(1.0)), **options)
-    assert store.computed == store._layout.rows // samples.ROWS_PER_SHARD
+    assert store.computed == len(store) // samples.ROWS_PER_SHARD
     assert store.reasons
 
 

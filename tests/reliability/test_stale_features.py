@@ -8,6 +8,7 @@ import shutil
 import pytest
 import samples
 import torch
+from cells import run_as_a_cell
 from nets import seeded
 from PIL import Image
 from torch import nn
@@ -236,7 +237,7 @@ HARMLESS = {
 def run_cell(code):
     """Run a notebook's cell and return a helper of the module that it defines."""
     names = {"nn": nn, "torch": torch, "__name__": "__main__"}
-    exec(code, names)
+    run_as_a_cell(code, names)
     return helper_of(names["Cell"]())
 
 

@@ -43,6 +43,12 @@ def one_worker(monkeypatch):
         return (json.loads(actor({"task": task})["record"]) for task in tasks)
 
     monkeypatch.setattr(engine, "require_ray", lambda: None)
-    monkeypatch.setattr(featurizing, "connected", lambda settings: None)
+    monkeypatch.setattr(featurizing, "connect", lambda settings: None)
     monkeypatch.setattr(featurizing, "_records", work)
     return tl.scale.Ray(workers=1)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Behave as if Ray were there; a start of it would be an error."""
+    monkeypatch.setattr(engine, "require_ray", lambda: None)

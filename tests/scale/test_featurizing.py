@@ -49,7 +49,7 @@ def test_what_is_there_is_not_made_again(one_worker, small_shards, photos, helpe
     pictures = samples.read_photos(photos, helper)
     helper.featurize(pictures, to=tmp_path / "store", progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(featurizing, "connected", lambda settings: pytest.fail("Ray is not needed"))
+        patch.setattr(featurizing, "connect", lambda settings: pytest.fail("Ray is not needed"))
         assert helper.featurize(pictures, to=tmp_path / "store", engine=one_worker, progress=False).computed == 0
     samples.save_picture(pictures.paths[9], seed=99)
     again = helper.featurize(

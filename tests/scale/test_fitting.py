@@ -94,7 +94,7 @@ def test_two_workers_train_as_one_process_does_even_if_one_is_killed(two_workers
 def installed(monkeypatch):
     """Behave as if Ray were there; a start of it would be an error."""
     monkeypatch.setattr(engine, "require_ray", lambda: None)
-    monkeypatch.setattr("tlkit.scale.fitting.connected", lambda settings: pytest.fail("Ray is not needed"))
+    monkeypatch.setattr("tlkit.scale.fitting.connect", lambda settings: pytest.fail("Ray is not needed"))
     return tl.scale.Ray(workers=2)
 
 
@@ -125,7 +125,7 @@ def test_batch_normalization_that_trains_is_refused(installed, tmp_path):
 def driver(monkeypatch):
     """An engine, and a way to say what its trainer does with a job."""
     monkeypatch.setattr(engine, "require_ray", lambda: None)
-    monkeypatch.setattr(fitting, "connected", lambda settings: None)
+    monkeypatch.setattr(fitting, "connect", lambda settings: None)
     monkeypatch.setattr(fitting, "LOOK_EVERY", 0.01)
 
     def trainer(run):

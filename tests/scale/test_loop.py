@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import samples
 import torch
-from nets import chain, classifier
+from nets import classifier
 
 import tlkit as tl
 from tlkit.features.store import FeatureStore
-from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
-from tlkit.scale.loop import FitJob, stop_file, train
-from tlkit.scale.packing import structure_of
+from tlkit.scale.checkpoints import Progress, read_progress, restore_checkpoint, write_checkpoint
+from tlkit.scale.loop import FitJob, name_stop_file, train
+from tlkit.scale.packing import copy_structure
 
 ROWS = 43  # the last shard and the last batch are shorter
 
@@ -64,7 +64,7 @@ def train_together(net: tl.Network, store: FeatureStore, path: Path, world: int 
     """Train with threads for workers, and give the network what comes of it."""
     options = {"epochs": 3, "batch_size": 8, "shuffle": True, "whole": True, "threads": 1, "device": "cpu", **changes}
     total = options.pop("total", 10**6)
-    job = FitJob(str(store.path), str(path), structure_of(net), total=total, **options)
+    job = FitJob(str(store.path), str(path), copy_structure(net), total=total, **options)
     if not path.exists():
         write_checkpoint(net, Progress(epochs_seen=net.epochs_seen), path)
     sums = AddUp(world)
@@ -73,7 +73,7 @@ def train_together(net: tl.Network, store: FeatureStore, path: Path, world: int 
         worker.start()
     for worker in workers:
         worker.join(60)
-    return take_over(net, path)
+    return restore_checkpoint(net, path)
 
 
 def assert_alike(net: tl.Network, other: tl.Network) -> None:
@@ -134,27 +134,10 @@ def test_frozen_weights_stay_as_they_are(store, tmp_path):
     assert same == {name for name in before if name.startswith(f"{first}.")}
 
 
-def test_a_checkpoint_holds_no_pickle_and_no_other_file_is_read(store, tmp_path):
-    train_together(network(), store, tmp_path / "fit")
-    content = (tmp_path / "fit").read_bytes()
-    assert content[8:9] == b"{"  # safetensors: a length, then JSON
-    (tmp_path / "pickle").write_bytes(b"\x80\x04N.")
-    with pytest.raises(Exception, match="header"):
-        take_over(network(), tmp_path / "pickle")
-
-
-def test_a_structure_is_small_and_a_network_comes_back_from_it():
-    net = chain(400, 300, 2)
-    structure = structure_of(net)
-    assert all(value.is_meta for value in structure.state_dict().values())
-    assert list(structure.vertices) == list(net.vertices)
-    assert not any(value.is_meta for value in net.state_dict().values())
-
-
 def test_all_workers_stop_together_when_asked_to(store, tmp_path, monkeypatch):
     monkeypatch.setattr("tlkit.scale.loop.LOOK_EVERY", 0.0)
     net, alone = network(), network()
-    stop_file(tmp_path / "fit").touch()
+    name_stop_file(tmp_path / "fit").touch()
     progress = train_together(net, store, tmp_path / "fit")
     assert (progress.stopped, len(progress.losses), progress.ended) == ("interrupted", 1, True)
     tl.fit(alone, store, 3, 8, max_iterations=1, progress=False)

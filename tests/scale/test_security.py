@@ -12,8 +12,8 @@ import pytest
 import samples
 
 import tlkit as tl
-from tlkit.features.store import FeatureStore
-from tlkit.scale.cluster import connected
+from tlkit.features.store import FeatureStore, StoreError
+from tlkit.scale.cluster import connect
 
 PACKAGE = Path(tl.__file__).parent
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -22,7 +22,7 @@ import sys
 import tlkit as tl
 from tlkit.scale import cluster
 
-cluster.connected(tl.scale.Ray(sys.argv[1]))
+cluster.connect(tl.scale.Ray(sys.argv[1]))
 print("let in")
 """
 
@@ -30,13 +30,13 @@ print("let in")
 @pytest.fixture
 def address(two_workers) -> str:
     """Where the cluster that was started for this process is reached."""
-    return connected(two_workers).get_runtime_context().gcs_address
+    return connect(two_workers).get_runtime_context().gcs_address
 
 
 @pytest.mark.ray
 def test_a_cluster_of_ones_own_listens_on_this_machine_only(two_workers, address):
     psutil = pytest.importorskip("psutil")
-    ray = connected(two_workers)
+    ray = connect(two_workers)
 
     @ray.remote
     def worker() -> int:
@@ -85,7 +85,7 @@ def test_only_who_has_the_token_is_let_in(address):
 
 @pytest.mark.ray
 def test_there_is_no_dashboard(two_workers):
-    context = connected(two_workers).init(ignore_reinit_error=True, logging_level="ERROR")
+    context = connect(two_workers).init(ignore_reinit_error=True, logging_level="ERROR")
     assert not context.dashboard_url
 
 
@@ -117,7 +117,7 @@ def test_a_pickle_in_place_of_features_is_not_read(tmp_path):
 
     store, _ = samples.fill(tmp_path / "store", samples.make_spec(8))
     (tmp_path / "store/shards/00001.safetensors").write_bytes(pickle.dumps(Run()))
-    with pytest.raises(tl.store.StoreError, match="damaged"):
+    with pytest.raises(StoreError, match="damaged"):
         FeatureStore(tmp_path / "store").load()
     assert not (tmp_path / "ran").exists()
     del store

@@ -8,7 +8,7 @@ from nets import blobs, furthest, weights
 
 import tlkit as tl
 from tlkit.features.rows import Features
-from tlkit.training.head_grid import _head, head_grid
+from tlkit.training.head_grid import build_grid_head, head_grid
 
 CLASSES = ("a", "b", "c")
 
@@ -22,7 +22,7 @@ def features():
 def test_heads_trained_together_end_as_those_trained_one_after_another(features):
     grid = head_grid(*features, widths=(3, 8, 5), learning_rates=(0.01, 0.03), epochs=3, batch_size=16, seed=7)
     for key, head in grid.heads.items():
-        alone = _head(features[0], *key, 7)
+        alone = build_grid_head(features[0], *key, 7)
         start = weights(alone)
         tl.fit(alone, features[0], epochs=3, batch_size=16, progress=False)
         assert furthest(start, weights(alone)) > 1e-3
@@ -32,7 +32,7 @@ def test_heads_trained_together_end_as_those_trained_one_after_another(features)
 
 def test_heads_can_be_trained_further(features):
     (head,) = head_grid(*features, widths=(8,), learning_rates=(0.01,), epochs=2).heads.values()
-    alone = _head(features[0], 8, 0.01, 12345)
+    alone = build_grid_head(features[0], 8, 0.01, 12345)
     assert tl.fit(alone, features[0], epochs=2, progress=False)
     assert head.epochs_seen == alone.epochs_seen == 2
     assert head.classes == CLASSES

@@ -3,44 +3,12 @@ import math
 
 import pytest
 import torch
+from by_hand import assert_same_weights, by_hand, fit, plain
 from nets import blobs, chain, classifier, furthest, moved, narrow_vgg16, pictures, seeded, weights
-from torch import nn
 from torch.nn import functional as F
 
 import tlkit as tl
 from tlkit.training.loop import compute_loss
-
-
-def fit(net, data=None, **options):
-    return tl.fit(net, blobs() if data is None else data, **{"progress": False} | options)
-
-
-def plain(net):
-    """The same layers as a plain torch module that answers before the softmax."""
-    parts = []
-    for name, vertex in net.vertices.items():
-        layer = nn.Linear(vertex.module.in_features, vertex.module.out_features)
-        layer.load_state_dict({key: vertex.module.state_dict()[key].clone() for key in ("weight", "bias")})
-        parts += [layer] if name in net.outputs else [layer, nn.ReLU()]
-    return nn.Sequential(*parts)
-
-
-def by_hand(module, data, optimizers, *, batch_size=8, epochs=3):
-    x, y = data
-    for _ in range(epochs):
-        for rows in torch.arange(len(x)).split(batch_size):
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            F.cross_entropy(module(x[rows]), y[rows]).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-    return list(module.parameters())
-
-
-def assert_same_weights(net, expected):
-    for ours, theirs in zip(net.parameters(), expected, strict=True):
-        assert torch.equal(ours, theirs)
-
 
 # -- what training does ---------------------------------------------------------------------------------------------
 
@@ -51,43 +19,6 @@ def test_the_loss_goes_down_and_the_network_learns():
     history = fit(net, epochs=40, batch_size=8)
     assert history.losses[-1] < 0.3 * history.losses[0]
     assert tl.evaluate(net, blobs()).accuracy > max(before, 0.95)
-
-
-HAND_WRITTEN = {
-    "sgd": (tl.Sgd(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
-    "nesterovs": (tl.Nesterovs(0.1, 0.9), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True)),
-    "adam": (tl.Adam(0.01), lambda p: torch.optim.Adam(p, lr=0.01)),
-}
-
-
-@pytest.mark.parametrize("name", HAND_WRITTEN)
-def test_fit_does_what_a_loop_by_hand_does(name):
-    updater, make = HAND_WRITTEN[name]
-    net = classifier(4, 8, 3, updater=updater)
-    module = plain(net)
-    fit(net, epochs=3, batch_size=8, shuffle=False)
-    assert_same_weights(net, by_hand(module, blobs(), [make(module.parameters())]))
-
-
-def test_a_new_layer_trains_with_its_own_updater():
-    old = chain(4, 8, 8, 3)
-    net = (
-        tl.TransferLearning(old)
-        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Sgd(0.1), seed=1))
-        .remove_vertex_keep_connections("1")
-        .add_layer("1", tl.Dense(8, activation="relu", updater=tl.Adam(0.01)), "0")
-        .remove_vertex_keep_connections("2")
-        .add_layer("2", tl.Output(3, updater=tl.Nesterovs(0.05, 0.8)), "1")
-        .build()
-    )
-    module = plain(net)
-    rules = [
-        torch.optim.SGD(module[0].parameters(), lr=0.1),
-        torch.optim.Adam(module[2].parameters(), lr=0.01),
-        torch.optim.SGD(module[4].parameters(), lr=0.05, momentum=0.8, nesterov=True),
-    ]
-    fit(net, epochs=3, batch_size=8, shuffle=False)
-    assert_same_weights(net, by_hand(module, blobs(), rules))
 
 
 def test_frozen_vertices_do_not_move_and_the_others_train_as_if_alone():
@@ -357,38 +288,6 @@ def test_an_output_without_a_loss_is_answered_with_how_to_replace_it():
         fit(chain(4, 5, 3))
 
 
-def test_data_for_other_inputs_are_refused():
-    features = tl.Features({"fc1": torch.rand(4, 4)}, torch.tensor([0, 1, 2, 0]), ("a", "b", "c"))
-    net = classifier(4, 3)
-    (name,) = net.inputs
-    with pytest.raises(ValueError, match=f"The network reads '{name}', the data hold 'fc1'. Featurize again"):
-        fit(net, features)
-
-
-def test_no_data_are_refused():
-    with pytest.raises(ValueError, match="nothing to train on"):
-        fit(classifier(4, 3), (torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)))
-
-
-def test_rows_without_a_partner_are_refused():
-    with pytest.raises(ValueError, match=r"one row for each example, got \[5, 4\] rows"):
-        fit(classifier(4, 3), (torch.zeros(5, 4), torch.zeros(4, dtype=torch.long)))
-
-
-@pytest.mark.parametrize("data", [torch.zeros(5, 4), [1, 2], (1, 2, 3)], ids=["tensor", "list", "three"])
-def test_what_is_no_data_set_is_answered_with_what_one_is(data):
-    with pytest.raises(TypeError, match=r"Expected images, features or a tuple of tensors \(x, y\), got (Ten|lis|tup)"):
-        fit(classifier(4, 3), data)
-
-
-def test_a_whole_split_is_answered_with_its_train_part():
-    class Split:
-        train = test = None
-
-    with pytest.raises(TypeError, match=r"got Split. Pass its .train"):
-        fit(classifier(4, 3), Split())
-
-
 @pytest.mark.parametrize("wrong", [3, -1])
 def test_labels_beyond_the_classes_are_refused_before_anything_moves(wrong):
     net = classifier(4, 3)
@@ -527,41 +426,6 @@ def test_training_on_a_gpu_learns_and_never_changes_the_original():
     history = fit(copied, epochs=20, batch_size=8)
     assert history.losses[-1] < history.losses[0]
     assert furthest(before, weights(net)) == 0
-
-
-# -- state between calls --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", HAND_WRITTEN)
-def test_updaters_keep_their_state_between_calls(name):
-    updater, make = HAND_WRITTEN[name]
-    net = classifier(4, 8, 3, updater=updater)
-    module = plain(net)
-    for _ in range(3):
-        fit(net, batch_size=8, shuffle=False)
-    assert_same_weights(net, by_hand(module, blobs(), [make(module.parameters())], epochs=3))
-
-
-@pytest.mark.parametrize("updater", [tl.Adam(0.01), tl.Nesterovs(0.1, 0.9)], ids=["adam", "nesterovs"])
-def test_a_vertex_frozen_after_some_steps_stays_where_it_is(updater):
-    net = classifier(4, 8, 8, 3, updater=updater)
-    fit(net, epochs=2)
-    before = weights(net.freeze("0"))
-    fit(net, epochs=2)
-    assert moved(net, before) == {"1", "2"}
-
-
-def test_a_vertex_unfrozen_later_joins_without_resetting_the_others():
-    net = classifier(4, 8, 8, 3, updater=tl.Adam(0.01)).freeze("0")
-    module = plain(net)
-    late = torch.optim.Adam(module[0].parameters(), lr=0.01)
-    others = torch.optim.Adam(module[2:].parameters(), lr=0.01)
-    fit(net, epochs=2, batch_size=8, shuffle=False)
-    by_hand(module, blobs(), [others], epochs=2)
-    module[0].zero_grad()
-    net.unfreeze("0")
-    fit(net, epochs=2, batch_size=8, shuffle=False)
-    assert_same_weights(net, by_hand(module, blobs(), [late, others], epochs=2))
 
 
 def test_a_copied_network_trains_on_by_itself():

@@ -2,12 +2,13 @@ import functools
 
 import pytest
 import torch
+from by_hand import HAND_WRITTEN, assert_same_weights, by_hand, fit, plain
 from nets import blobs, chain, classifier, moved, weights
 from torch import nn
 from torch.nn import functional as F
 
 import tlkit as tl
-from tlkit.training.optimizers import DEFAULT_UPDATER, Optimizers
+from tlkit.training.optimizers import DEFAULT_UPDATER, STATE, Optimizers, join_state, part_state
 
 
 def tuned(updater, **options):
@@ -310,3 +311,70 @@ def test_biases_that_vertices_share_are_penalized_once():
         assert torch.allclose(parameter, old * (1 - 0.1 * rate))
     expected = sum((0.25 if old.ndim > 1 else 1.0) * old.square().sum() for old in before)
     assert torch.allclose(penalty, expected)
+
+
+def test_a_new_layer_trains_with_its_own_updater():
+    old = chain(4, 8, 8, 3)
+    net = (
+        tl.TransferLearning(old)
+        .fine_tune_configuration(tl.FineTuneConfiguration(updater=tl.Sgd(0.1), seed=1))
+        .remove_vertex_keep_connections("1")
+        .add_layer("1", tl.Dense(8, activation="relu", updater=tl.Adam(0.01)), "0")
+        .remove_vertex_keep_connections("2")
+        .add_layer("2", tl.Output(3, updater=tl.Nesterovs(0.05, 0.8)), "1")
+        .build()
+    )
+    module = plain(net)
+    rules = [
+        torch.optim.SGD(module[0].parameters(), lr=0.1),
+        torch.optim.Adam(module[2].parameters(), lr=0.01),
+        torch.optim.SGD(module[4].parameters(), lr=0.05, momentum=0.8, nesterov=True),
+    ]
+    fit(net, epochs=3, batch_size=8, shuffle=False)
+    assert_same_weights(net, by_hand(module, blobs(), rules))
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+@pytest.mark.parametrize("name", HAND_WRITTEN)
+def test_updaters_do_what_a_loop_by_hand_does_and_keep_their_state_between_calls(name, calls):
+    updater, make = HAND_WRITTEN[name]
+    net = classifier(4, 8, 3, updater=updater)
+    module = plain(net)
+    for _ in range(calls):
+        fit(net, epochs=3 // calls, batch_size=8, shuffle=False)
+    assert_same_weights(net, by_hand(module, blobs(), [make(module.parameters())], epochs=3))
+
+
+@pytest.mark.parametrize("updater", [tl.Adam(0.01), tl.Nesterovs(0.1, 0.9)], ids=["adam", "nesterovs"])
+def test_a_vertex_frozen_after_some_steps_stays_where_it_is(updater):
+    net = classifier(4, 8, 8, 3, updater=updater)
+    fit(net, epochs=2)
+    before = weights(net.freeze("0"))
+    fit(net, epochs=2)
+    assert moved(net, before) == {"1", "2"}
+
+
+def test_a_vertex_unfrozen_later_joins_without_resetting_the_others():
+    net = classifier(4, 8, 8, 3, updater=tl.Adam(0.01)).freeze("0")
+    module = plain(net)
+    late = torch.optim.Adam(module[0].parameters(), lr=0.01)
+    others = torch.optim.Adam(module[2:].parameters(), lr=0.01)
+    fit(net, epochs=2, batch_size=8, shuffle=False)
+    by_hand(module, blobs(), [others], epochs=2)
+    module[0].zero_grad()
+    net.unfreeze("0")
+    fit(net, epochs=2, batch_size=8, shuffle=False)
+    assert_same_weights(net, by_hand(module, blobs(), [late, others], epochs=2))
+
+
+def test_the_state_is_parted_into_plain_values_and_tensors_and_joined_again():
+    net = tuned(tl.Adam(0.01))
+    tl.fit(net, blobs(), progress=False)
+    state = Optimizers.of(net).state()
+    plain_values, tensors = part_state(state)
+    assert all(name.startswith(STATE) for name in tensors)
+    joined = join_state(plain_values, tensors | {"0.weight": torch.zeros(1)})
+    assert joined.keys() == state.keys()
+    for weight, values in state.items():
+        assert joined[weight].keys() == values.keys()
+        assert all(torch.equal(torch.as_tensor(joined[weight][name]), torch.as_tensor(values[name])) for name in values)

@@ -240,7 +240,7 @@ def test_a_measurement_that_fails_says_why(net, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("The fan has stopped.")
 
-    monkeypatch.setattr("tlkit.widgets.freeze_picker.measure", fail)
+    monkeypatch.setattr("tlkit.widgets.freeze_picker.time_vertices", fail)
     picker = FreezePicker(net)
     picker._measure.click()
     picker._background.settle()

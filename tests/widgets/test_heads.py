@@ -9,7 +9,7 @@ import tlkit as tl
 pytest.importorskip("ipywidgets")
 
 from tlkit.widgets import Head
-from tlkit.widgets.run_comparison import layers_in_words
+from tlkit.widgets.run_comparison import describe_layers
 
 OUTPUT = tl.Output(3)
 
@@ -85,4 +85,4 @@ def test_heads_in_words():
     assert Head([OUTPUT]).words == "no hidden layer"
     assert Head([tl.Dense(1024), tl.Dense(256), OUTPUT]).words == "1024-256"
     layers = [tl.Dense(8, activation="gelu", dropout=0.5, weight_init="zero"), tl.Output(3, dropout=0.1)]
-    assert layers_in_words(Head(layers)) == "8 gelu dropout 0.5 zero, output dropout 0.1"
+    assert describe_layers(Head(layers)) == "8 gelu dropout 0.5 zero, output dropout 0.1"

@@ -16,10 +16,10 @@ import tlkit as tl
 pytest.importorskip("ipywidgets")
 
 from tlkit.widgets import TrainingMonitor
-from tlkit.widgets.curves import line_chart
+from tlkit.widgets.curves import draw_line
 from tlkit.widgets.layer_table import layer_table
-from tlkit.widgets.steps import UpdateRatios, size_in_words
-from tlkit.widgets.stopwatch import in_words, seconds_left
+from tlkit.widgets.steps import UpdateRatios, describe_ratio
+from tlkit.widgets.stopwatch import describe_seconds, seconds_left
 from tlkit.widgets.training_log import LayerSteps, TrainingLog
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -383,7 +383,7 @@ def test_time_left_is_that_of_the_steps_so_far_and_coarse():
     assert seconds_left(1, 30, 2.0) is None
     assert seconds_left(10, 30, 5.0) == 10.0
     assert seconds_left(30, 30, 5.0) == 0
-    assert [in_words(value) for value in (0.2, 1, 9.1, 11, 61, 91, 5400, 9000)] == [
+    assert [describe_seconds(value) for value in (0.2, 1, 9.1, 11, 61, 91, 5400, 9000)] == [
         "1 s", "1 s", "10 s", "20 s", "70 s", "2 min", "90 min", "2.5 h",
     ]  # fmt: skip
 
@@ -435,8 +435,8 @@ def test_a_large_layer_is_judged_by_a_sample_of_its_weights():
 
 
 def test_sizes_are_told_in_words_with_the_line_at_a_thousandth():
-    assert size_in_words(0.001) == (-3.0, "usual")
-    assert [size_in_words(ratio)[1] for ratio in (0.2, 0.011, 0.0099, 1e-4, 1e-5, 0.0)] == [
+    assert describe_ratio(0.001) == (-3.0, "usual")
+    assert [describe_ratio(ratio)[1] for ratio in (0.2, 0.011, 0.0099, 1e-4, 1e-5, 0.0)] == [
         "large steps", "usual", "usual", "usual", "small steps", "does not move",
     ]  # fmt: skip
     table = layer_table([LayerSteps("fc<2>", 0.01, 0.001), LayerSteps("head", None, 0.0)])
@@ -454,14 +454,14 @@ def test_of_very_many_layers_the_last_twenty_are_listed():
 
 
 def test_a_chart_of_very_many_points_stays_small_and_keeps_the_last():
-    chart = line_chart("Loss.", [(step, 1 / step) for step in range(1, 100_001)], last=100_000)
+    chart = draw_line("Loss.", [(step, 1 / step) for step in range(1, 100_001)], last=100_000)
     assert len(chart) < 8000
     assert chart.split('points="')[1].split('"')[0].split()[-1].startswith("388.0,")
 
 
 @pytest.mark.parametrize("points", [[], [(1, 0.0)], [(1, float("nan")), (2, float("inf"))], [(1, -3.0), (2, 5.0)]])
 def test_a_chart_of_odd_values_is_drawn(points):
-    chart = line_chart("A < B.", points, last=2)
+    chart = draw_line("A < B.", points, last=2)
     assert "A &lt; B." in chart
     assert "nan" not in chart
     assert "inf" not in chart

@@ -14,7 +14,7 @@ from torch import Tensor
 from tlkit import zoo
 from tlkit.commands.info import finished_record
 from tlkit.commands.output import complain, few, progress_bar, say, say_facts
-from tlkit.features.differences import number_ranges
+from tlkit.features.differences import write_ranges
 from tlkit.features.spec import Layout, StoreSpec
 from tlkit.features.store import Compute, StoreError, Work, fill_shard, prepare
 from tlkit.files.storage import RemotePath, free_space, place
@@ -22,7 +22,7 @@ from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
 from tlkit.images import sets
 from tlkit.images.sets import ImageSet
-from tlkit.images.sources import picture_files
+from tlkit.images.sources import find_pictures
 from tlkit.images.tables import TABLES
 from tlkit.memory import counted, readable_size
 from tlkit.training.loop import device
@@ -34,7 +34,7 @@ def run(options: Namespace) -> int:
     """Featurize a folder of pictures, or a part of it, and say what was done and what is left."""
     store = place(options.out)
     where = device(options.device)
-    root, _ = picture_files(options.folder)  # what is wrong with it is found here, before weights are downloaded
+    root, _ = find_pictures(options.folder)  # what is wrong with it is found here, before weights are downloaded
     _keep_apart(store, [root, place(options.folder)])
     helper = TransferLearningHelper(*_network(options, where))
     table = place(options.folder).suffix.lower() in TABLES
@@ -100,8 +100,8 @@ class _Watched:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def passing(self) -> _Watched:
-        self._pictures = self._pictures.passing()
+    def read_once(self) -> _Watched:
+        self._pictures = self._pictures.read_once()
         return self
 
     def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,7 +123,7 @@ def _fill(
         with progress_bar(sum(sizes.values()), text=f"Featurize into {store.name}", unit="pictures") as bar:
             data.advance = bar.update
             for number in numbers:
-                if fill_shard(store, spec, number, compute):
+                if fill_shard(store, spec.shard(number), compute):
                     computed.append(number)
                 else:
                     bar.update(sizes[number])
@@ -190,4 +190,4 @@ def _say_what_is_left(store: Path | RemotePath, layout: Layout) -> None:
 
 
 def _numbered(numbers: Sequence[int]) -> str:
-    return f"shard{'s' * (len(numbers) > 1)} {number_ranges(numbers)}"
+    return f"shard{'s' * (len(numbers) > 1)} {write_ranges(numbers)}"

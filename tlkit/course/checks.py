@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from tlkit.colors import RIGHT, WRONG
 from tlkit.errors import near_misses, quoted
 from tlkit.graph.network import Network
-from tlkit.graph.stages import stages
+from tlkit.graph.stages import group_stages
 from tlkit.layers.modules import OutputLayer
 
 __all__ = ["Checked", "NotYet", "check", "exercise", "tasks"]
@@ -45,7 +46,7 @@ class Checked:
         return f"{self.word}: {self.sentence}"
 
     def _repr_html_(self) -> str:
-        edge = "6px solid #009E73" if self.right else "6px dashed #D55E00"
+        edge = f"6px solid {RIGHT}" if self.right else f"6px dashed {WRONG}"
         style = f"border-left:{edge};padding:4px 12px;margin:4px 0;max-width:760px;line-height:1.5"
         return f'<div role="status" style="{style}"><b>{self.word}:</b> {escape(self.sentence)}</div>'
 
@@ -200,7 +201,7 @@ def one_block_less(net: Network) -> str:
     """Return the boundary behind which the last numbered block before the bottleneck begins ("block4_pool")."""
     shapes = net.output_shapes()
     before = {name: shapes[name] for name in net.vertices if name in net.ancestors(net.landmarks.bottleneck)}
-    blocks = [names for names in stages(before) if any(letter.isdigit() for letter in names[0])]
+    blocks = [names for names in group_stages(before) if any(letter.isdigit() for letter in names[0])]
     order = list(before)
     first = order.index(blocks[-1][0]) if len(blocks) > 1 else 0
     return order[first - 1] if first and order[first - 1] in net.cut_points else net.landmarks.fine_tune_from

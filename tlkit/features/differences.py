@@ -9,21 +9,21 @@ from typing import Any
 from tlkit.errors import quoted
 from tlkit.memory import counted
 
-__all__ = ["boundary_differences", "image_differences", "key_differences", "number_ranges"]
+__all__ = ["compare_boundaries", "compare_images", "compare_keys", "write_ranges"]
 
 LONGEST_VALUE = 40
 MOST_NAMES = 3
 
 
-def key_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def compare_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Say where two nested keys differ.
 
     The entries under ``"weights"``, one digest for each parameter, are told by the name of their vertex.
 
     Examples
     --------
-    >>> from tlkit.features.differences import key_differences
-    >>> key_differences({"preprocessing": {"resize": 256}}, {"preprocessing": {"resize": 232}})
+    >>> from tlkit.features.differences import compare_keys
+    >>> compare_keys({"preprocessing": {"resize": 256}}, {"preprocessing": {"resize": 232}})
     ['preprocessing: resize 256 -> 232']
     """
     found = []
@@ -36,7 +36,7 @@ def key_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     return found
 
 
-def boundary_differences(old: Mapping[str, Sequence[int]], new: Mapping[str, Sequence[int]]) -> list[str]:
+def compare_boundaries(old: Mapping[str, Sequence[int]], new: Mapping[str, Sequence[int]]) -> list[str]:
     """Say where two tables of boundary names and shapes differ."""
     gone, came = [name for name in old if name not in new], [name for name in new if name not in old]
     noun = "boundary" if len(came or gone) == 1 else "boundaries"
@@ -51,9 +51,7 @@ def boundary_differences(old: Mapping[str, Sequence[int]], new: Mapping[str, Seq
     return found
 
 
-def image_differences(
-    old: Iterable[tuple[str, Mapping[str, Any]]], new: Iterable[tuple[str, Mapping[str, Any]]]
-) -> str:
+def compare_images(old: Iterable[tuple[str, Mapping[str, Any]]], new: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """Count the images that were added, removed and edited; each comes as (class, image).
 
     Images are told apart by their path; rows without one by their number.
@@ -75,7 +73,7 @@ def image_differences(
     return f"the {noun}s are in another order" if old != new else ""
 
 
-def number_ranges(numbers: Iterable[int]) -> str:
+def write_ranges(numbers: Iterable[int]) -> str:
     """Write whole numbers in short: ``0, 3 to 7``."""
     runs: list[list[int]] = []
     for number in sorted(numbers):

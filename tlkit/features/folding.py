@@ -11,18 +11,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tlkit.graph.network import Network, Vertex
 from tlkit.layers.modules import NORMS, Layer
 
-__all__ = ["folded"]
+__all__ = ["fold"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def folded(network: Network) -> Network:
+def fold(network: Network) -> Network:
     """Return a frozen network with batch normalization folded and its convolutions laid out channels last.
 
     Only vertices with convolutions are copied; the others, such as VGG16's large `fc1`, are shared.
     """
     vertices = {
-        name: Vertex(_folded(copy.deepcopy(vertex.module)), vertex.inputs) if _convolves(vertex.module) else vertex
+        name: Vertex(_fold_module(copy.deepcopy(vertex.module)), vertex.inputs) if _convolves(vertex.module) else vertex
         for name, vertex in network.vertices.items()
     }
     fast = Network(vertices, network.input_shapes, network.outputs, preprocessing=network.preprocessing)
@@ -34,10 +34,10 @@ def _convolves(module: nn.Module) -> bool:
     return any(isinstance(part, CONVOLUTIONS) for part in module.modules())
 
 
-def _folded(module: nn.Module) -> nn.Module:
+def _fold_module(module: nn.Module) -> nn.Module:
     if isinstance(module, Layer):
         if isinstance(module, CONVOLUTIONS) and isinstance(module.norm, NORMS):
-            return _fused(module, module.norm)
+            return _fuse(module, module.norm)
         return module
     if not any(isinstance(part, NORMS) for part in module.modules()):
         return module
@@ -67,11 +67,11 @@ def _fold_node(block: fx.GraphModule, node: fx.Node) -> None:
     calls = [other.target for other in block.graph.nodes if other.op == "call_module"]
     once = calls.count(before.target) == calls.count(node.target) == 1
     if once and isinstance(convolution, CONVOLUTIONS) and isinstance(norm, NORMS):
-        block.set_submodule(before.target, _fused(convolution, norm))
+        block.set_submodule(before.target, _fuse(convolution, norm))
         block.set_submodule(node.target, getattr(norm, "act", None) or nn.Identity())  # timm's norms hold an activation
 
 
-def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Module:
+def _fuse(convolution: nn.Module, norm: nn.Module) -> nn.Module:
     fused = fuse_conv_bn_eval(convolution, norm)
     if isinstance(fused, Layer):
         fused.norm = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from math import prod
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from tlkit.memory import counted, readable_size
+from tlkit.tables import html_row, html_table
 
-__all__ = ["FeatureRows", "Features", "as_array", "checked_labels", "row_numbers"]
+__all__ = ["FeatureRows", "Features", "view_as_array", "convert_labels", "resolve_rows"]
 
 SMALL_BATCH = 4 * 1000**2  # bytes that one thread copies before others have woken
 
@@ -87,7 +87,7 @@ class FeatureRows:
         if batch_size < 1:
             msg = f"A batch needs at least one row; batch_size is {batch_size}."
             raise ValueError(msg)
-        rows = torch.arange(len(self)) if order is None else row_numbers(order, len(self))
+        rows = torch.arange(len(self)) if order is None else resolve_rows(order, len(self))
         return self._batches(batch_size, rows.to(self.labels.device))
 
     def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
@@ -108,20 +108,15 @@ class FeatureRows:
 
     def _repr_html_(self) -> str:
         cell, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 12px;text-align:right"
-        lines = "".join(
-            f'<tr><td style="{cell}">{escape(name)}</td><td style="{cell}">{" × ".join(map(str, shape)) or "1"}</td>'
-            f'<td style="{cell}">{_short(self.dtype)}</td>'
-            f'<td style="{number}">{readable_size(len(self) * self.dtype.itemsize * prod(shape))}</td></tr>'
-            for name, shape in self.shapes.items()
-        )
-        head = "".join(f'<th style="{cell}">{word}</th>' for word in ("boundary", "shape of a row", "numbers"))
+        styles = [cell, cell, cell, number]
+        rows = [html_row(["boundary", "shape of a row", "numbers", "size"], styles, heads=4)]
+        for name, shape in self.shapes.items():
+            size = readable_size(len(self) * self.dtype.itemsize * prod(shape))
+            rows.append(html_row([name, " × ".join(map(str, shape)) or "1", _short(self.dtype), size], styles))
         caption = (
             f"{type(self).__name__}: {counted(len(self), 'row')}, {counted(len(self.classes), 'class', 'classes')}"
         )
-        return (
-            f'<table style="border-collapse:collapse"><caption style="text-align:left">{caption}</caption>'
-            f'<tr>{head}<th style="{number}">size</th></tr>{lines}</table>'
-        )
+        return html_table(rows, caption=caption)
 
 
 class Features(FeatureRows):
@@ -150,7 +145,7 @@ class Features(FeatureRows):
 
     def __init__(self, tensors: Mapping[str, Tensor], labels: Tensor, classes: Sequence[str]) -> None:
         self.tensors = dict(tensors)
-        self.labels = checked_labels(labels, classes)
+        self.labels = convert_labels(labels, classes)
         self.classes = tuple(classes)
         if not self.tensors:
             msg = "Features need at least one boundary tensor, for example {'fc2': tensor}; got none."
@@ -169,7 +164,7 @@ class Features(FeatureRows):
 
     def subset(self, rows: Tensor | Sequence[int]) -> Features:
         """Return the features of the given row numbers, in their order, as a copy."""
-        chosen = row_numbers(rows, len(self)).to(self.labels.device)
+        chosen = resolve_rows(rows, len(self)).to(self.labels.device)
         tensors = {name: tensor.index_select(0, chosen) for name, tensor in self.tensors.items()}
         return Features(tensors, self.labels.index_select(0, chosen), self.classes)
 
@@ -196,18 +191,18 @@ def _copies(tensor: Tensor, batches: Sequence[Tensor]) -> Iterator[Tensor]:
     size = len(batches[0]) * tensor.element_size() * prod(tensor.shape[1:])
     if tensor.device.type != "cpu" or not tensor.is_contiguous() or size > SMALL_BATCH:
         return (tensor.index_select(0, rows) for rows in batches)
-    array = as_array(tensor)
+    array = view_as_array(tensor)
     copies = (torch.from_numpy(array.take(rows.numpy(), 0)) for rows in batches)
     return copies if tensor.dtype != torch.bfloat16 else (copy.view(torch.bfloat16) for copy in copies)
 
 
-def as_array(tensor: Tensor) -> np.ndarray:
+def view_as_array(tensor: Tensor) -> np.ndarray:
     """Return the same memory as an array for NumPy, which has no bfloat16 and gets its bits as whole numbers."""
     bits = torch.int16 if tensor.dtype == torch.bfloat16 else tensor.dtype
     return tensor.detach().view(bits).numpy()
 
 
-def row_numbers(order: Any, length: int) -> Tensor:
+def resolve_rows(order: Any, length: int) -> Tensor:
     """Turn row numbers into a LongTensor, and refuse what is none or does not exist."""
     rows = torch.as_tensor(order)
     if rows.numel() == 0:
@@ -226,7 +221,7 @@ def row_numbers(order: Any, length: int) -> Tensor:
     return rows.long()
 
 
-def checked_labels(labels: Tensor, classes: Sequence[str]) -> Tensor:
+def convert_labels(labels: Tensor, classes: Sequence[str]) -> Tensor:
     """Return the labels as a LongTensor, and refuse labels that are not positions in `classes`."""
     labels = torch.as_tensor(labels)
     if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool:

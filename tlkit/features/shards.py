@@ -36,7 +36,7 @@ __all__ = [
     "read_into",
     "read_record",
     "read_shard",
-    "replaced",
+    "explain_replaced",
     "sweep",
     "verify_shard",
     "write_shard",
@@ -193,7 +193,7 @@ def write_shard(
         "labels": list(labels),
         "images": list(images),
     }
-    publish(shard.record(folder), _sealed(json.dumps(record, indent=1).encode()))
+    publish(shard.record(folder), _seal(json.dumps(record, indent=1).encode()))
 
 
 def read_record(folder: Path | RemotePath, shard: Shard) -> dict[str, Any] | None:
@@ -208,7 +208,7 @@ def read_record(folder: Path | RemotePath, shard: Shard) -> dict[str, Any] | Non
     return record if readable and len(record["labels"]) == len(record["images"]) else None
 
 
-def _sealed(content: bytes) -> bytes:
+def _seal(content: bytes) -> bytes:
     """Add to a record, as its last entry, the crc32 of the others."""
     body = content.removesuffix(b"\n}")
     return body + SEAL + f'"{zlib.crc32(body):08x}"\n}}'.encode()
@@ -216,7 +216,7 @@ def _sealed(content: bytes) -> bytes:
 
 def _is_whole(content: bytes) -> bool:
     body, _, _ = content.rpartition(SEAL)
-    return _sealed(body + b"\n}") == content
+    return _seal(body + b"\n}") == content
 
 
 def check_shard(folder: Path | RemotePath, shard: Shard, *, content: bool = True) -> Fault | None:
@@ -248,7 +248,7 @@ def read_shard(folder: Path | RemotePath, shard: Shard) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         msg = f"Shard {shard.number} of the feature store in '{folder}' cannot be read: {error}"
         raise StoreError(msg) from error
-    raise StoreError(replaced(folder, shard))
+    raise StoreError(explain_replaced(folder, shard))
 
 
 def read_into(folder: Path | RemotePath, shard: Shard, arrays: Mapping[str, np.ndarray]) -> None:
@@ -258,7 +258,7 @@ def read_into(folder: Path | RemotePath, shard: Shard, arrays: Mapping[str, np.n
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, LARGEST_HEADER)))
             if header["__metadata__"]["inputs"] != shard.inputs:
-                raise StoreError(replaced(folder, shard))
+                raise StoreError(explain_replaced(folder, shard))
             for name, array in arrays.items():
                 start, stop = header[name]["data_offsets"]
                 file.seek(8 + size + start)
@@ -280,7 +280,7 @@ def _read_all(file: IO[bytes], into: memoryview, size: int) -> None:
         raise ValueError(msg)
 
 
-def replaced(folder: Path | RemotePath, shard: Shard) -> str:
+def explain_replaced(folder: Path | RemotePath, shard: Shard) -> str:
     """Say that a shard is not the one that was there when the store was opened."""
     return (
         f"Shard {shard.number} of the feature store in '{folder}' was replaced after the store was opened. "

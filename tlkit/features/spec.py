@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
-from tlkit.features.differences import boundary_differences, image_differences, key_differences, number_ranges
-from tlkit.features.rows import checked_labels
+from tlkit.features.differences import compare_boundaries, compare_images, compare_keys, write_ranges
+from tlkit.features.rows import convert_labels
 from tlkit.features.shards import Fault, Shard, StoreError, digest, read_record
 from tlkit.files.storage import RemotePath
 
-__all__ = ["Layout", "StoreSpec", "reasons_to_compute"]
+__all__ = ["Layout", "ShardSpec", "StoreSpec", "explain_work"]
 
 FORMAT, VERSION = "tlkit features", 1
 DTYPES = ("float32", "float16", "bfloat16")
@@ -27,6 +27,29 @@ RESERVED = ("label", "row", "__metadata__")
 LARGEST_SHARD = 64 * 1000**2
 MOST_ROWS = 256
 WEIGHTS_ON_ONE_SIDE = (" were added", " were removed")
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """What one shard of a feature store shall hold: all that it takes to check and to write it.
+
+    Parameters
+    ----------
+    shard : Shard
+    shapes : mapping of str to tuple of int
+        Name of each boundary tensor and the shape of one row of it.
+    dtype : {"float32", "float16", "bfloat16"}
+    labels : list of int
+        Of the shard's rows.
+    images : list of dict
+        What tells the image of each row from others.
+    """
+
+    shard: Shard
+    shapes: Mapping[str, tuple[int, ...]]
+    dtype: str
+    labels: Sequence[int]
+    images: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +92,7 @@ class StoreSpec:
     rows_per_shard: int | None = None
 
     def __post_init__(self) -> None:
-        labels = checked_labels(self.labels, self.classes)
+        labels = convert_labels(self.labels, self.classes)
         images = tuple(self.images) or ({},) * len(labels)
         settle = {
             "key": _plain(self.key, "key"),
@@ -119,7 +142,12 @@ class StoreSpec:
         """Bytes of the whole store on disk, without the small records."""
         return len(self) * self.row_bytes
 
-    def rows_of(self, rows: range) -> tuple[list[int], list[Mapping[str, Any]]]:
+    def shard(self, number: int) -> ShardSpec:
+        """Return what one shard shall hold."""
+        shard = self.layout.shards[number]
+        return ShardSpec(shard, self.shapes, self.dtype, *self._about(shard.rows))
+
+    def _about(self, rows: range) -> tuple[list[int], list[Mapping[str, Any]]]:
         """Return the labels and images of some rows."""
         return self.labels[rows.start : rows.stop].tolist(), list(self.images[rows.start : rows.stop])
 
@@ -130,7 +158,7 @@ class StoreSpec:
         shards = []
         for number, start in enumerate(range(0, len(self), self.rows_per_shard)):
             rows = range(start, min(start + self.rows_per_shard, len(self)))
-            labels, images = self.rows_of(rows)
+            labels, images = self._about(rows)
             shards.append(Shard.plan(number, rows, key_digest=key_digest, labels=labels, images=images))
         return Layout(self.key, self.shapes, self.dtype, self.classes, self.rows_per_shard, key_digest, tuple(shards))
 
@@ -148,18 +176,22 @@ class Layout:
     shards: tuple[Shard, ...]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and digest(self._content()) == digest(other._content())
+        return isinstance(other, Layout) and self.checksum == other.checksum
 
     @property
     def rows(self) -> int:
         """Number of rows of the whole store."""
         return self.shards[-1].stop
 
+    @cached_property
+    def checksum(self) -> str:
+        """The sha256 of all that `spec.json` says."""
+        return digest(self._content())
+
     def to_bytes(self) -> bytes:
         """Return the contents of `spec.json`."""
-        content = self._content()
-        head = {"format": FORMAT, "version": VERSION, "checksum": digest(content)}
-        return json.dumps(head | content, indent=1).encode()
+        head = {"format": FORMAT, "version": VERSION, "checksum": self.checksum}
+        return json.dumps(head | self._content(), indent=1).encode()
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -231,7 +263,7 @@ class _DamagedError(StoreError):
     pass
 
 
-def reasons_to_compute(
+def explain_work(
     folder: Path | RemotePath, before: Layout | None, spec: StoreSpec, faults: Sequence[Fault]
 ) -> Iterator[str]:
     """Say why shards of an existing store must be computed, in words."""
@@ -247,14 +279,14 @@ def reasons_to_compute(
 
 
 def _shards(faults: Sequence[Fault]) -> str:
-    numbers = number_ranges(fault.number for fault in faults)
+    numbers = write_ranges(fault.number for fault in faults)
     return f"shard {numbers} was" if len(faults) == 1 else f"shards {numbers} were"
 
 
 def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> list[str]:
     after = spec.layout
-    boundaries = boundary_differences(before.shapes, after.shapes)
-    found = [*boundaries, *key_differences(before.key, after.key)]
+    boundaries = compare_boundaries(before.shapes, after.shapes)
+    found = [*boundaries, *compare_keys(before.key, after.key)]
     if boundaries:  # another boundary changes the graph, and which weights it has, by itself
         found = [line for line in found if not _follows_from_boundary(line)]
     if before.dtype != after.dtype:
@@ -264,7 +296,7 @@ def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> 
     records = [read_record(folder, shard) for shard in before.shards]
     if all(records):
         old = [row for record in records for row in _named(record["labels"], record["images"], before.classes)]
-        found.append(image_differences(old, _named(spec.labels.tolist(), spec.images, after.classes)))
+        found.append(compare_images(old, _named(spec.labels.tolist(), spec.images, after.classes)))
     found = [line for line in dict.fromkeys(found) if line]
     if not found and before.shards != after.shards:
         found.append("the images or their labels differ")

@@ -7,40 +7,40 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from tlkit.errors import quoted
-from tlkit.features.differences import number_ranges
-from tlkit.features.rows import FeatureRows, Features, as_array
+from tlkit.features.differences import write_ranges
+from tlkit.features.rows import FeatureRows, Features, view_as_array
 from tlkit.features.shards import (
     Fault,
     Shard,
     StoreError,
     check_shard,
     explain_failed_writes,
+    explain_replaced,
     publish,
     read_into,
     read_record,
     read_shard,
-    replaced,
     sweep,
     verify_shard,
     write_shard,
 )
-from tlkit.features.spec import Layout, StoreSpec, reasons_to_compute
-from tlkit.features.streaming import batches_by_blocks, shuffled_by_blocks
+from tlkit.features.spec import Layout, ShardSpec, StoreSpec, explain_work
+from tlkit.features.streaming import read_by_blocks, shuffle_by_blocks
 from tlkit.files.storage import RemotePath, at_once, free_space, place
 from tlkit.memory import available_memory, counted, readable_size
 
-__all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "prepare"]
+__all__ = ["FeatureStore", "StoreError", "StoreSpec", "Work", "fill_shard", "fill_store", "prepare", "show_progress"]
 
 Compute = Callable[[range], Mapping[str, Tensor]]
 ROUNDS = 3
@@ -59,6 +59,10 @@ class FeatureStore(FeatureRows):
     ----------
     path : path or str
         Folder of the store, or an address such as ``s3://bucket/features``.
+    in_memory : bool, optional
+        Whether to keep the features in memory; when left out, whether they fit in half of what is available.
+    checked : bool
+        Whether all shards were compared with their checksums just now.
 
     Attributes
     ----------
@@ -79,13 +83,18 @@ class FeatureStore(FeatureRows):
         When it is unfinished, damaged, or of a newer version of tlkit.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        folder = place(path)
-        layout = Layout.read(folder)
-        self._attach(folder, layout)
-        small = self.nbytes <= CHECKED_AT_ONCE
-        if faults := _check(folder, layout.shards, content=small):
-            raise StoreError(_not_usable(folder, layout, faults))
+    def __init__(self, path: str | os.PathLike[str], *, in_memory: bool | None = None, checked: bool = False) -> None:
+        self.path = place(path)
+        self._layout = layout = Layout.read(self.path)
+        self.key, self.shapes, self.classes = layout.key, layout.shapes, layout.classes
+        self.dtype = getattr(torch, layout.dtype)
+        self.computed, self.reasons = 0, ()
+        if in_memory is not None:
+            self.in_memory = in_memory
+        small = checked or self.nbytes <= CHECKED_AT_ONCE
+        faults = () if checked else _check(self.path, layout.shards, content=small)
+        if faults:
+            raise StoreError(_not_usable(self.path, layout, faults))
         self._unchecked = set() if small else set(range(len(layout.shards)))
 
     @classmethod
@@ -133,38 +142,25 @@ class FeatureStore(FeatureRows):
         ...     len(store), store.computed
         (100, 1)
         """
-        folder, layout = place(path), spec.layout
-        work = prepare(folder, spec)
-        pending, computed = work.shards, 0
-        rows_to_do = sum(len(layout.shards[number].rows) for number in pending)
-        with _progress_bar(folder, len(spec) - rows_to_do, len(spec), shown=progress and bool(pending)) as advance:
-            for _ in range(ROUNDS):  # more than one only when several processes write here
-                for number in pending:
-                    computed += fill_shard(folder, spec, number, compute)
-                    advance(len(layout.shards[number].rows))
-                pending = tuple(fault.number for fault in _check(folder, [layout.shards[n] for n in pending]))
-                if not pending:
-                    break
-        if pending or Layout.read(folder) != layout:
-            msg = (
-                f"Another process keeps writing other features into '{folder}'. "
-                "Wait for it to end, or give each its own folder."
-            )
-            raise StoreError(msg)
-        store = cls.__new__(cls)
-        store._attach(folder, layout)
-        store.computed, store.reasons = computed, work.reasons
-        return store
+        folder = place(path)
 
-    def _attach(self, folder: Path | RemotePath, layout: Layout) -> None:
-        self.path, self._layout = folder, layout
-        self.key, self.shapes, self.classes = layout.key, layout.shapes, layout.classes
-        self.dtype = getattr(torch, layout.dtype)
-        self.computed, self.reasons = 0, ()
-        self._unchecked: set[int] = set()
+        def fill_shards(numbers: Sequence[int]) -> int:
+            computed = 0
+            with show_progress(folder, spec, numbers, shown=progress) as bar:
+                for number in numbers:
+                    computed += fill_shard(folder, spec.shard(number), compute)
+                    bar.update(len(spec.layout.shards[number].rows))
+            return computed
+
+        return fill_store(folder, spec, fill_shards)
 
     def __len__(self) -> int:
         return self._layout.rows
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Rows in each shard but the last, which may have fewer."""
+        return self._layout.rows_per_shard
 
     @cached_property
     def labels(self) -> Tensor:
@@ -187,7 +183,7 @@ class FeatureStore(FeatureRows):
 
     def _read(self) -> Features:
         tensors = {name: torch.empty(len(self), *shape, dtype=self.dtype) for name, shape in self.shapes.items()}
-        arrays = {name: as_array(tensor) for name, tensor in tensors.items()}
+        arrays = {name: view_as_array(tensor) for name, tensor in tensors.items()}
         for shard in self._layout.shards:
             self._check_once(shard)
             read_into(self.path, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})
@@ -197,12 +193,12 @@ class FeatureStore(FeatureRows):
         """Return all row numbers in a random order; of a store larger than memory, one that reads whole shards."""
         if self.in_memory:
             return super().shuffled(generator)
-        return shuffled_by_blocks(self, self._layout.shards, generator)
+        return shuffle_by_blocks(self, self._layout.shards, generator)
 
     def _batches(self, batch_size: int, rows: Tensor) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
         if self.in_memory:
-            return self._features._batches(batch_size, rows)
-        return batches_by_blocks(self, self._layout.shards, self._copy_rows, batch_size, rows)
+            return self._features.batches(batch_size, rows)
+        return read_by_blocks(self, self._layout.shards, self._copy_rows, batch_size, rows)
 
     def _copy_rows(self, shard: Shard, rows: np.ndarray, into: Mapping[str, np.ndarray]) -> None:
         self._check_once(shard)
@@ -212,7 +208,7 @@ class FeatureStore(FeatureRows):
         content = read_shard(self.path, shard)
         for name, array in into.items():
             # "clip" writes where it shall at once; all these rows exist
-            as_array(content[name]).take(rows, 0, out=array, mode="clip")
+            view_as_array(content[name]).take(rows, 0, out=array, mode="clip")
 
     def _check_once(self, shard: Shard) -> None:
         """Compare a shard of a large store with its checksum when it is first read."""
@@ -220,13 +216,15 @@ class FeatureStore(FeatureRows):
             return
         if fault := check_shard(self.path, shard):
             outdated = fault.kind == "outdated"
-            raise StoreError(replaced(self.path, shard) if outdated else _not_usable(self.path, self._layout, [fault]))
+            raise StoreError(
+                explain_replaced(self.path, shard) if outdated else _not_usable(self.path, self._layout, [fault])
+            )
         self._unchecked.discard(shard.number)
 
     def _labels_of(self, shard: Shard) -> list[int]:
         record = read_record(self.path, shard)
         if record is None or record["inputs"] != shard.inputs:
-            raise StoreError(replaced(self.path, shard))
+            raise StoreError(explain_replaced(self.path, shard))
         return record["labels"]
 
     def verify(self) -> list[str]:
@@ -266,7 +264,7 @@ def prepare(path: str | os.PathLike[str], spec: StoreSpec) -> Work:
     sweep(folder)
     sweep(folder / "shards")
     faults = _check(folder, layout.shards)
-    reasons = tuple(reasons_to_compute(folder, before, spec, faults))
+    reasons = tuple(explain_work(folder, before, spec, faults))
     if before == layout and not faults:
         return Work((), ())
     _require_space(folder, spec, [fault.number for fault in faults])
@@ -278,28 +276,68 @@ def prepare(path: str | os.PathLike[str], spec: StoreSpec) -> Work:
     return Work(tuple(fault.number for fault in faults), reasons)
 
 
-def fill_shard(path: str | os.PathLike[str], spec: StoreSpec, number: int, compute: Compute) -> bool:
+def fill_shard(path: str | os.PathLike[str], spec: ShardSpec, compute: Compute) -> bool:
     """Compute and publish one shard of a prepared store, and return whether that was needed."""
-    folder, shard = place(path), spec.layout.shards[number]
+    folder, shard = place(path), spec.shard
     if check_shard(folder, shard) is None:
         return False
     start = time.perf_counter()
-    tensors = _checked(compute(shard.rows), spec, shard.rows)
+    tensors = _convert(compute(shard.rows), spec)
     seconds = time.perf_counter() - start
-    labels, images = spec.rows_of(shard.rows)
     engine = getattr(compute, "engine", "")
     with explain_failed_writes(folder):
-        write_shard(folder, shard, tensors, labels=labels, images=images, seconds=seconds, engine=engine)
+        write_shard(folder, shard, tensors, labels=spec.labels, images=spec.images, seconds=seconds, engine=engine)
     return True
 
 
-def _checked(tensors: Mapping[str, Tensor], spec: StoreSpec, rows: range) -> dict[str, Tensor]:
+def fill_store(folder: Path | RemotePath, spec: StoreSpec, fill_shards: Callable[[Sequence[int]], int]) -> FeatureStore:
+    """Fill what a store lacks, by a callable that is given the numbers of shards, and return the complete store.
+
+    Parameters
+    ----------
+    folder : path
+    spec : StoreSpec
+        What the store shall hold.
+    fill_shards : callable
+        Calls `fill_shard` for each of some shards, here or elsewhere, and returns how many were computed.
+
+    Raises
+    ------
+    StoreError
+        When another process keeps writing other features into the folder.
+    """
+    work = prepare(folder, spec)
+    pending, computed = work.shards, 0
+    for _ in range(ROUNDS):  # more than one only when several processes, or what is left of a dead one, write here
+        if not pending:
+            break
+        computed += fill_shards(pending)
+        pending = tuple(fault.number for fault in _check(folder, [spec.layout.shards[n] for n in pending]))
+    if pending or Layout.read(folder) != spec.layout:
+        msg = (
+            f"Another process keeps writing other features into '{folder}'. "
+            "Wait for it to end, or give each its own folder."
+        )
+        raise StoreError(msg)
+    store = FeatureStore(folder, checked=True)
+    store.computed, store.reasons = computed, work.reasons
+    return store
+
+
+def show_progress(folder: Path | RemotePath, spec: StoreSpec, numbers: Sequence[int], *, shown: bool) -> tqdm:
+    """Return a bar of all rows of a store, of which those of some shards are still to be computed."""
+    done = len(spec) - sum(len(spec.layout.shards[number].rows) for number in numbers)
+    text = f"Featurize into {folder.name}"
+    return tqdm(desc=text, initial=done, total=len(spec), unit=" rows", disable=not shown)
+
+
+def _convert(tensors: Mapping[str, Tensor], spec: ShardSpec) -> dict[str, Tensor]:
     """Convert what `compute` returned to the store's dtype, and refuse what does not belong there."""
     if not isinstance(tensors, Mapping) or set(tensors) != set(spec.shapes):
         got = quoted(tensors) if isinstance(tensors, Mapping) else type(tensors).__name__
         msg = f"The features need the boundary tensors {quoted(spec.shapes)} by name; got {got or 'none'}."
         raise StoreError(msg)
-    dtype, converted = getattr(torch, spec.dtype), {}
+    rows, dtype, converted = spec.shard.rows, getattr(torch, spec.dtype), {}
     for name, shape in spec.shapes.items():
         tensor, expected = tensors[name].detach(), (len(rows), *shape)
         if tuple(tensor.shape) != expected or not tensor.is_floating_point():
@@ -334,7 +372,7 @@ def _not_usable(folder: Path | RemotePath, layout: Layout, faults: Sequence[Faul
         found = "; ".join(f"shard {fault.number}: {fault.reason}" for fault in damaged[:5])
         more = f"; and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         return f"The feature store in '{folder}' is damaged ({found}{more}). {again}"
-    missing = number_ranges(fault.number for fault in faults)
+    missing = write_ranges(fault.number for fault in faults)
     return (
         f"The feature store in '{folder}' is unfinished: {len(faults)} of {counted(total, 'shard')} "
         f"still to be computed ({missing}). {again}"
@@ -366,14 +404,3 @@ def _remove_surplus(folder: Path | RemotePath, count: int) -> None:
         for file in (folder / "shards").glob(f"*.{suffix}"):
             if file.stem.isdecimal() and int(file.stem) >= count:
                 file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _progress_bar(folder: Path | RemotePath, done: int, total: int, *, shown: bool) -> Iterator[Callable[[int], Any]]:
-    if not shown:
-        yield lambda rows: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(desc=f"Featurize into {folder.name}", initial=done, total=total, unit=" rows") as bar:
-        yield bar.update

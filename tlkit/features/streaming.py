@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlkit.features.rows import FeatureRows, Features, as_array
+from tlkit.features.rows import FeatureRows, Features, view_as_array
 from tlkit.features.shards import Shard
 
-__all__ = ["batches_by_blocks", "shuffled_by_blocks"]
+__all__ = ["read_by_blocks", "shuffle_by_blocks"]
 
 BLOCK_BYTES = 64 * 1000**2  # two blocks are in memory: one in use, one being read
 
 Read = Callable[[Shard, np.ndarray, Mapping[str, np.ndarray]], None]
 
 
-def shuffled_by_blocks(store: FeatureRows, shards: Sequence[Shard], generator: torch.Generator) -> Tensor:
+def shuffle_by_blocks(store: FeatureRows, shards: Sequence[Shard], generator: torch.Generator) -> Tensor:
     """Return all row numbers in a random order that reads whole shards.
 
     The shards are shuffled, and then the rows within blocks of shards.
@@ -30,7 +30,7 @@ def shuffled_by_blocks(store: FeatureRows, shards: Sequence[Shard], generator: t
     return torch.cat([block[torch.randperm(len(block), generator=generator)] for block in rows])
 
 
-def batches_by_blocks(
+def read_by_blocks(
     store: FeatureRows, shards: Sequence[Shard], read: Read, batch_size: int, rows: Tensor
 ) -> Iterator[tuple[Tensor | dict[str, Tensor], Tensor]]:
     """Yield a store's batches in the order of some row numbers; a thread reads the next block meanwhile.
@@ -99,7 +99,7 @@ class _Space:
     def __init__(self, store: FeatureRows, shards: Sequence[Shard], read: Read, rows: int) -> None:
         self.store, self.shards, self.read = store, shards, read
         self.tensors = {name: torch.empty(rows, *shape, dtype=store.dtype) for name, shape in store.shapes.items()}
-        self.arrays = {name: as_array(tensor) for name, tensor in self.tensors.items()}
+        self.arrays = {name: view_as_array(tensor) for name, tensor in self.tensors.items()}
 
     def fill(self, rows: Tensor) -> tuple[Features, Tensor]:
         """Read some rows, each once and shard by shard, and return them with the place of each asked for."""

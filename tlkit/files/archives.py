@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,13 +26,18 @@ from typing import IO, Any, NamedTuple
 import pooch
 from filelock import FileLock
 
+from tlkit.errors import printable
+
 __all__ = ["ArchiveError", "extract"]
 
 STAMP = ".archive.json"
 CHUNK = 1 << 20
-LARGEST_HEADER = 1 << 24
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
-DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile)
+LARGEST_HEADER = CHUNK
+LONGEST_NAME, DEEPEST = 1000, 32  # characters, folders
+DAMAGED = (
+    EOFError, MemoryError, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    gzip.BadGzipFile,
+)  # fmt: skip
 
 
 class ArchiveError(OSError):
@@ -74,9 +80,9 @@ def extract(
     Raises
     ------
     ArchiveError
-        For a damaged or truncated archive; one with an absolute path, a path that leads out, a link or a device,
-        or two names for one file; one that is too large; and a folder that holds something else. Nothing is
-        changed then.
+        For a damaged or truncated archive; one with a path that is absolute, leads out or is too long, a link or a
+        device, or one file twice; one that is too large; and a folder that holds something else. Nothing is changed
+        then.
     """
     archive, folder = Path(archive), Path(folder).absolute()
     if not archive.is_file():
@@ -150,7 +156,6 @@ def _check_replaceable(folder: Path) -> None:
 
 def _unpack(archive: Path, folder: Path, max_bytes: int, max_files: int) -> int:
     """Write the regular files below `folder` and return their number."""
-    seen: dict[str, tuple[str, bool]] = {}
     left, files = max_bytes, 0
     with closing(_members(archive)) as members:
         for number, member in enumerate(members, start=1):
@@ -161,14 +166,8 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, max_files: int) -> int:
             if any(part.startswith(".") or part == "__MACOSX" for part in parts):
                 left -= member.size
             elif parts:
-                _claim(archive, parts, member.kind == "folder", seen)
-                path = folder.joinpath(*parts)
-                if member.kind == "folder":
-                    path.mkdir(parents=True, exist_ok=True)
-                else:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    left -= _write(member, path, left)
-                    files += 1
+                left -= _place(archive, member, folder.joinpath(*parts), left)
+                files += member.kind == "file"
             if left < 0:
                 msg = f"{archive} holds more than {max_bytes:,} bytes; max_bytes={max_bytes} allows no more."
                 raise ArchiveError(msg)
@@ -176,6 +175,19 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, max_files: int) -> int:
         msg = f"{archive} holds no files."
         raise ArchiveError(msg)
     return files
+
+
+def _place(archive: Path, member: Member, path: Path, left: int) -> int:
+    """Make a folder, or write a file and return its bytes."""
+    try:
+        if member.kind == "folder":
+            path.mkdir(parents=True, exist_ok=True)
+            return 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _write(member, path, left)
+    except (FileExistsError, NotADirectoryError) as error:
+        msg = f"{archive} was not unpacked, since it holds '{printable(member.name)}', or what it lies in, twice."
+        raise ArchiveError(msg) from error
 
 
 def _write(member: Member, path: Path, left: int) -> int:
@@ -188,42 +200,34 @@ def _write(member: Member, path: Path, left: int) -> int:
 
 
 def _safe_parts(archive: Path, member: Member) -> list[str]:
-    """Split a member's name, or refuse it."""
-    name = member.name.replace("\\", "/")
+    """Split a member's name, with "_" for each character that steers a terminal, or refuse it."""
+    problem = _too_long(member.name) or (f"is {member.kind}" if member.kind not in {"file", "folder"} else None)
+    name = "" if problem else "".join(map(_harmless, member.name))
     parts = [part for part in name.split("/") if part not in {"", "."}]
-    problem = None
-    if member.kind not in {"file", "folder"}:
-        problem = f"is {member.kind}"
-    elif "\0" in name:
-        problem = "has a NUL character in its name"
-    elif name.startswith("/") or any(re.match("[A-Za-z]:", part) for part in parts):
+    if name.startswith("/") or any(re.match("[A-Za-z]:", part) for part in parts):
         problem = "is an absolute path"
     elif any(not part.strip(" .") for part in parts):
         problem = "leads out of the folder"
-    elif any(RESERVED.fullmatch(part) for part in parts):
-        problem = "is a device's name on Windows"
     if problem:
-        msg = (
-            f"{archive} was not unpacked, since its entry {member.name!r} {problem}; expected plain files and folders."
-        )
+        entry = printable(member.name)
+        msg = f"{archive} was not unpacked, since its entry '{entry}' {problem}; expected plain files and folders."
         raise ArchiveError(msg)
     return parts
 
 
-def _claim(archive: Path, parts: list[str], is_folder: bool, seen: dict[str, tuple[str, bool]]) -> None:
-    """Refuse a second name for the same file, here or on a disk that ignores case."""
-    for depth in range(1, len(parts) + 1):
-        path, inner = "/".join(parts[:depth]), is_folder or depth < len(parts)
-        key = unicodedata.normalize("NFC", path).casefold()
-        before = seen.get(key)
-        if before is None:
-            seen[key] = (path, inner)
-        elif before[0] != path:
-            msg = f"{archive} was not unpacked, since {before[0]!r} and {path!r} are one name on some disks."
-            raise ArchiveError(msg)
-        elif not (before[1] and inner):
-            msg = f"{archive} was not unpacked, since it holds {path!r} twice."
-            raise ArchiveError(msg)
+def _harmless(character: str) -> str:
+    if character == "\\":
+        return "/"
+    is_byte = "\udc80" <= character <= "\udcff"  # of a name that is not in UTF-8
+    return character if is_byte or printable(character) == character else "_"
+
+
+def _too_long(name: str) -> str | None:
+    if len(name) > LONGEST_NAME:
+        return f"has a name of {len(name):,} characters, more than {LONGEST_NAME:,}"
+    if name.count("/") + name.count("\\") > DEEPEST:
+        return f"lies more than {DEEPEST} folders deep"
+    return None
 
 
 def _members(archive: Path) -> Iterator[Member]:
@@ -261,7 +265,8 @@ def _tar_members(archive: Path, file: Any) -> Iterator[Member]:
         msg = f"{archive} is no .tgz, .tar.gz, .tar or .zip archive, or is damaged ({error})."
         raise ArchiveError(msg) from error
     with tar:
-        for info in tar:
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # a million of them would take a gigabyte
             if info.size < 0:
                 msg = "a negative size"
                 raise tarfile.ReadError(msg)
@@ -298,7 +303,7 @@ def _read_stamp(folder: Path) -> dict[str, Any] | None:
     try:
         stamp = json.loads((folder / STAMP).read_text())
         return stamp if stamp.keys() == {"sha256", "stat", "files"} else None
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

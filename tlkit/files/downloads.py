@@ -27,7 +27,8 @@ from urllib.parse import quote, urlsplit
 import pooch
 from filelock import FileLock, Timeout
 
-from tlkit.files.resuming import Failed, Part, Unreachable, bar
+from tlkit.files.resuming import Part, Unreachable, bar
+from tlkit.files.web import Failed
 from tlkit.memory import readable_size
 
 __all__ = [
@@ -43,6 +44,9 @@ __all__ = [
     "verified",
     "weights_remote",
 ]
+
+
+MOST = 4 << 30  # bytes that are taken of a file of which no size is known
 
 
 class DownloadError(OSError):
@@ -101,6 +105,11 @@ class Remote:
     def part(self) -> Path:
         """Where its first bytes lie as long as the others have not come."""
         return self.path.with_name(f"{self.name}.{self.sha256[:8]}.part")
+
+    @property
+    def most(self) -> int:
+        """Most bytes that are taken from a server."""
+        return self.size or 2 * (self.about or 0) or MOST
 
     @property
     def size_in_words(self) -> str:
@@ -227,7 +236,7 @@ def verified(remote: Remote) -> str:
 
 def _obtain(remote: Remote, wrong: str, progress: bool) -> None:
     """Try all sources and publish the first right file."""
-    part = Part(remote.part, remote.size, partial(_check, remote=remote), remote.name, progress)
+    part = Part(remote.part, remote.size, remote.most, partial(_check, remote=remote), remote.name, progress)
     problems = [f"{remote.path}: {wrong}"] if wrong else []
     mirrors, urls = _sources(remote)
     if _mirror() and not mirrors:
@@ -246,7 +255,8 @@ def _obtain(remote: Remote, wrong: str, progress: bool) -> None:
             continue
         os.replace(part.path, remote.path)
         part.discard()
-        _write_record(remote.path, digest)
+        with suppress(OSError):  # without its record the file is hashed each time
+            _write_record(remote.path, digest)
         if problems and source not in mirrors:
             warnings.warn(f"{remote.name} came from {source}, since\n  " + "\n  ".join(problems), stacklevel=3)
         return
@@ -303,7 +313,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     try:
         line, stat = path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8").splitlines()
         return {"sha256": line.split()[0], "stat": tuple(json.loads(stat.lstrip("# ")))}
-    except (OSError, ValueError, IndexError, TypeError):
+    except (OSError, ValueError, IndexError, TypeError, RecursionError):
         return {}
 
 

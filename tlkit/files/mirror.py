@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from tlkit import __version__
 from tlkit.files.downloads import Remote, verified
-from tlkit.files.resuming import Failed
+from tlkit.files.web import Failed
 
 __all__ = ["Delivery", "Mirror", "own_addresses"]
 

@@ -8,29 +8,30 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
 import urllib3
 
-__all__ = ["Failed", "Part", "Unreachable", "bar"]
+from tlkit.errors import printable
+from tlkit.files import web
+from tlkit.files.web import Failed, open_answer, read_some
+
+__all__ = ["Part", "Unreachable", "bar"]
 
 TRIES = 5  # in a row that bring nothing new
 BACK_OFF = 0.5  # seconds before the second try, doubled from try to try
 PATIENCE = 60  # seconds; a server that asks for a longer wait is given up
-TIMEOUT = (10, 30)  # seconds for the connection, and between two arrivals
-CHUNK = 1 << 14  # bytes; what has come of a chunk is lost when the connection stalls, and slow networks bring little
+SLOWEST, AT_LEAST = 10_000, 300  # bytes a second, and seconds; what takes longer in all is given up
+CHUNK = 1 << 16  # bytes
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-
-
-class Failed(Exception):
-    """A source that will not do; the message says why."""
 
 
 class Unreachable(Failed):
@@ -55,6 +56,8 @@ class Part:
         Where the bytes are kept, beside a small ``.json`` that says where they came from.
     size : int or None
         Size of the whole file in bytes, where it is known.
+    most : int
+        Most bytes that are taken where it is not.
     check : callable
         Takes the path of the whole file; returns its digest or raises `Failed`.
     name : str
@@ -65,6 +68,7 @@ class Part:
 
     path: Path
     size: int | None
+    most: int
     check: Callable[[Path], str]
     name: str
     progress: bool = True
@@ -82,20 +86,25 @@ class Part:
             raise Failed(error.strerror) from error
         with file:
             self.discard()
-            self._pour(iter(lambda: file.read(CHUNK), b""), 0, source.stat().st_size)
+            self._pour(file.read, 0, source.stat().st_size)
         return self._checked(resumed=False)
 
     def download(self, url: str) -> str:
         """Fill the part over as many connections as bring something new, and return its digest."""
         most, tries = self.have, 0
+        seconds = AT_LEAST + max(0, self._most - most) / SLOWEST
+        deadline = time.monotonic() + seconds
         while True:
             resumed = self.have > 0
             try:
-                self._connect(url)
+                self._connect(url, deadline - time.monotonic())
                 return self._checked(resumed=resumed)
             except Interrupted as problem:
                 tries = 1 if self.have > most else tries + 1
                 most = max(most, self.have)
+                if time.monotonic() >= deadline:
+                    msg = f"after {seconds:,.0f} s there are {self._share(self.size)}, and no more is waited for"
+                    raise Failed(msg) from problem
                 if tries == TRIES or problem.wait > PATIENCE:
                     wish = f", to come back in {problem.wait:.0f} s" if problem.wait > PATIENCE else ""
                     msg = f"{problem}{wish} ({tries} {'try' if tries == 1 else 'tries'})"
@@ -119,47 +128,46 @@ class Part:
                 raise Interrupted(str(wrong)) from wrong
             raise
 
-    def _connect(self, url: str) -> None:
+    def _connect(self, url: str, seconds: float) -> None:
         """Continue over one connection."""
         have, total = self.have, self.size
         if have and have == total:
             return
         headers, validator = self._question(url, have)
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            with open_answer(url, headers, seconds) as response:
                 start, total = self._answer(response, have, validator)
                 if start and start == total:
                     return
                 self._note.write_text(json.dumps({"url": url, "validator": _validator(response)}))
-                # Not decoded: some servers call a .tgz "Content-Encoding: gzip".
-                self._pour(response.raw.stream(CHUNK, decode_content=False), start, total)
+                self._pour(partial(read_some, response), start, total)
         except requests.exceptions.SSLError as error:
             msg = f"no trusted connection{_reason(error)}"
             raise Failed(msg) from error
         except requests.ConnectTimeout as error:
-            msg = f"no answer within {TIMEOUT[0]} s"
+            msg = f"no answer within {web.TIMEOUT[0]} s"
             raise Interrupted(msg, reached=False) from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            msg = f"nothing came for {TIMEOUT[1]} s after {self._share(total)}"
+            msg = f"nothing came for {web.TIMEOUT[1]} s after {self._share(total)}"
             raise Interrupted(msg) from error
         except requests.ConnectionError as error:
             msg = f"no connection{_reason(error)}"
             raise Interrupted(msg, reached=False) from error
+        except (requests.RequestException, ValueError, OverflowError) as error:  # an address or a header without sense
+            raise Failed(printable(error)) from error
         except urllib3.exceptions.HTTPError as error:
             msg = f"the connection broke after {self._share(total)}{_reason(error)}"
             raise Interrupted(msg) from error
-        except requests.RequestException as error:
-            raise Failed(str(error)) from error
         if total is not None and self.have < total:
             msg = f"the connection ended after {self._share(total)}"
             raise Interrupted(msg)
 
     def _question(self, url: str, have: int) -> tuple[dict[str, str], str | None]:
         """Return the request's headers, and what the server called this version of the file."""
-        headers, validator = {"Accept-Encoding": "identity"}, None
+        headers, validator = {}, None
         if have:
             headers["Range"] = f"bytes={have}-"
-            with suppress(OSError, ValueError, KeyError):
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 note = json.loads(self._note.read_text())
                 validator = note["validator"] if note["url"] == url else None
             if validator:
@@ -170,12 +178,14 @@ class Part:
         """Return the byte at which the answer starts, and the size of the whole file."""
         status = response.status_code
         if status not in {200, 206, 416}:
-            msg = f"{status} {response.reason}"
+            msg = f"{status} {printable(response.reason)}"
             raise Interrupted(msg, _retry_after(response)) if status in TRANSIENT else Failed(msg)
         if status == 200:
-            start, total = 0, int(response.headers.get("Content-Length", self.size or -1))
+            start, total = 0, _content_length(response, -1 if self.size is None else self.size)
         else:
-            span = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
+            span = re.match(
+                r"bytes (?:([0-9]{1,18})-[0-9]+|\*)/([0-9]{1,18})", response.headers.get("Content-Range", "")
+            )
             start, total = (int(span[1] or span[2]), int(span[2])) if span else (-1, -1)
             if start != have or (validator and _validator(response) not in {None, validator}):
                 self.discard()
@@ -184,19 +194,31 @@ class Part:
         if self.size not in {None, total}:
             msg = f"the server's file has {total:,} bytes, expected {self.size:,}"
             raise Failed(msg)
+        if total > self._most:
+            msg = f"the server's file has {total:,} bytes, and no more than {self._most:,} are taken"
+            raise Failed(msg)
         free = shutil.disk_usage(self.path.parent).free
         if total - start > free:
             msg = f"{total - start:,} more bytes are needed, and {free:,} are free in {self.path.parent}"
             raise Failed(msg)
         return start, total if total >= 0 else None
 
-    def _pour(self, chunks: Iterable[bytes], start: int, total: int | None) -> None:
+    def _pour(self, read: Callable[[int], bytes], start: int, total: int | None) -> None:
+        have = start
         with self.path.open("ab" if start else "wb") as file, bar(self.progress, self.name, start, total) as shown:
-            for chunk in chunks:
-                file.write(chunk)
+            while have <= self._most and (chunk := read(min(CHUNK, self._most + 1 - have))):
+                have += file.write(chunk)
                 shown.update(len(chunk))
             file.flush()
             os.fsync(file.fileno())
+        if have > self._most:
+            self.discard()
+            msg = f"more than {self._most:,} bytes came, and no more are taken"
+            raise Failed(msg)
+
+    @property
+    def _most(self) -> int:
+        return self.most if self.size is None else self.size
 
     def _share(self, total: int | None) -> str:
         return f"{self.have:,} of {'an unknown number of' if total is None else f'{total:,}'} bytes"
@@ -220,13 +242,23 @@ def _validator(response: requests.Response) -> str | None:
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
 
+def _content_length(response: requests.Response, otherwise: int) -> int:
+    value = response.headers.get("Content-Length")
+    if value is None:
+        return otherwise
+    if not re.fullmatch("[0-9]{1,18}", value):
+        msg = f"its Content-Length is '{printable(value, 60)}', expected a number of bytes"
+        raise Failed(msg)
+    return int(value)
+
+
 def _retry_after(response: requests.Response) -> float:
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if re.fullmatch("[0-9]{1,9}", value):
         return float(value)
     try:
         return (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return 0
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from tlkit.errors import near_misses, quoted
+from tlkit.errors import near_misses, printable, quoted
 from tlkit.files.publishing import published
 from tlkit.memory import readable_size
 
@@ -282,8 +282,8 @@ def opened(path: Any) -> Any:
 def name_below(root: Path | RemotePath, path: Path | RemotePath) -> str:
     """Return a file's name for messages: from the root on, or as a whole where it lies elsewhere."""
     with suppress(ValueError, TypeError):
-        return path.relative_to(root).as_posix()
-    return path.as_posix()
+        path = path.relative_to(root)
+    return printable(path.as_posix(), None)
 
 
 def free_space(folder: Path | RemotePath) -> int | None:

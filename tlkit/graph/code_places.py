@@ -13,14 +13,14 @@ from types import CodeType
 import torch
 from torch import nn
 
-__all__ = ["failed_at", "line_here"]
+__all__ = ["find_failure", "find_current_line"]
 
 # code of torch and of tlkit, and what torch.fx writes: never the line that a user has to look at
 MACHINERY = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}", "<eval_with_key>")
 INSTALLED = tuple({sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def failed_at(error: BaseException) -> tuple[str, type[nn.Module] | None]:
+def find_failure(error: BaseException) -> tuple[str, type[nn.Module] | None]:
     """Return the line that an error comes from, as words, and the class of the module that it stands in."""
     place, owner = "", None
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -35,7 +35,7 @@ def failed_at(error: BaseException) -> tuple[str, type[nn.Module] | None]:
     return place, owner
 
 
-def line_here() -> str:
+def find_current_line() -> str:
     """Return the user's line that runs now; no frame is kept, since frames keep the weights in memory."""
     frame = sys._getframe(1)
     while frame is not None and _is_machinery(frame.f_code):

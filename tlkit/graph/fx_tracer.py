@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
-from tlkit.graph.code_places import line_here
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.code_places import find_current_line
+from tlkit.graph.shapes import run_on_meta
 from tlkit.layers.modules import NORMS
 
-__all__ = ["OUT_OF_PLACE", "Tracer", "set_item", "sizes_in_a_tuple"]
+__all__ = ["OUT_OF_PLACE", "Tracer", "set_item", "pack_sizes"]
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
+# the name of a function names the vertex that calls it: those of the next two stand in summaries and files
 def set_item(x: Tensor, place: Any, value: Any) -> Tensor:
     x[place] = value
     return x
@@ -46,16 +47,21 @@ FACTORIES = ("empty", "ones", "rand", "randn", "zeros")
 
 
 class Proxy(fx.Proxy):
-    """Stands for a tensor or a size; knows sizes, and tells ``x += y``, which changes x, from ``x = x + y``."""
+    """Stands for a tensor or a size; knows sizes, and tells ``x += y``, which changes x, from ``x = x + y``.
 
+    torch's own proxy refuses `int`, `len` and changes of items, and records ``x += y`` as an addition.
+    """
+
+    # int and range ask for a number of Python's own, so the size itself must be given; what depends on it afterwards
+    # is no longer traced, which is right as long as it is the same for all batches (`evaluate` sees to that)
     def __int__(self) -> int:
-        return int(self.tracer.known(self))
+        return int(self.tracer.evaluate(self))
 
     def __index__(self) -> int:
-        return operator.index(self.tracer.known(self))
+        return operator.index(self.tracer.evaluate(self))
 
     def __getattr__(self, k: str) -> fx.Proxy:
-        return Attribute(self, k)
+        return Attribute(self, k)  # torch.fx would make one of its own class, whose items and sizes nobody knows
 
     def __iter__(self) -> Iterator[fx.Proxy]:
         value = self.tracer.values[self.node]
@@ -64,11 +70,12 @@ class Proxy(fx.Proxy):
         return super().__iter__()
 
     def __len__(self) -> int:
-        return self.tracer.known(self, len)
+        return self.tracer.evaluate(self, len)
 
     def __setitem__(self, place: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", set_item, (self, place, value), {})
 
+    # without these four, Python falls back on `x = x + y`: a view of x, read afterwards, would miss the change
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self._record(operator.iadd, other)
 
@@ -90,7 +97,7 @@ class Attribute(fx.proxy.Attribute, Proxy):
 
 
 @contextlib.contextmanager
-def sizes_in_a_tuple() -> Iterator[None]:
+def pack_sizes() -> Iterator[None]:
     """Let ``torch.zeros(n, m)`` be recorded for sizes of an input: torch.fx records ``torch.zeros((n, m))`` only."""
     with torch.device("meta"):
         torch.empty(0)  # torch lists its functions the first time, which must not happen while they are replaced
@@ -139,6 +146,7 @@ class Tracer(fx.Tracer):
             return True
         if isinstance(m, CONTAINERS):
             return False
+        # timm subclasses torch's normalizations outside of torch.nn, and they are layers all the same
         if type(m).__module__.startswith("torch.nn") or isinstance(m, NORMS) or not any(m.children()):
             return True
         return self.granularity == "block" and _is_block(m)
@@ -146,6 +154,7 @@ class Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Proxy(node, self)
 
+    # while `_run` runs a module, torch.fx still has its hooks in nn.Module, and would record that run as well
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
 
@@ -154,20 +163,21 @@ class Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
-        if node.op != "output":
+        if node.op != "output":  # at once: the next line of the user's code may ask for a size
             self.values[node] = self._run(node, self.values, self.examples)
             self._note(node)
         return node
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.known(obj))
+        return bool(self.evaluate(obj))
 
-    def known(self, proxy: fx.Proxy, ask: Callable[[Any], Any] | None = None) -> Any:
+    def evaluate(self, proxy: fx.Proxy, ask: Callable[[Any], Any] | None = None) -> Any:
         """Return what a proxy stands for when that depends on shapes alone, and not on the number of examples.
 
         With `ask`, what that function says of it, such as its length.
         """
         value = self.values[proxy.node]
+        # a size of the batch looks like any other size; run with one example more, only what hangs on it differs
         if ask or not isinstance(value, Tensor):
             more = [torch.cat([example, example[:1]]) for example in self.examples]
             for node in self.graph.nodes:
@@ -183,17 +193,17 @@ class Tracer(fx.Tracer):
     def _run(self, node: fx.Node, values: dict[fx.Node, Any], examples: list[Tensor]) -> Any:
         args = fx.node.map_arg(node.args, values.__getitem__)
         kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
-        self.running = True  # not traced
+        self.running = True
         try:
             with torch.no_grad(), torch.device("meta"):
-                if node.op == "placeholder":
+                if node.op == "placeholder":  # an argument without an example has its default
                     place = sum(other.op == "placeholder" for other in values)
                     return examples[place] if place < len(examples) else args[0]
-                if node.op == "get_attr":
+                if node.op == "get_attr":  # a new tensor, so that its version counts from 0
                     value = operator.attrgetter(node.target)(self.root)
                     return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
                 if node.op == "call_module":
-                    return on_meta(self.root.get_submodule(node.target), *args, **kwargs)
+                    return run_on_meta(self.root.get_submodule(node.target), *args, **kwargs)
                 if node.op == "call_method":
                     return getattr(args[0], node.target)(*args[1:], **kwargs)
                 return node.target(*args, **kwargs)
@@ -201,12 +211,14 @@ class Tracer(fx.Tracer):
             self.running = False
 
     def _note(self, node: fx.Node) -> None:
+        # torch counts a tensor's version up with each change in place, also with one of a view that shares its memory,
+        # and also on shapes alone: whose version has moved was changed by this call, whatever the call is named
         constants = [other for other in node.all_input_nodes if other.op == "get_attr"]
         if any(getattr(self.values[other], "_version", 0) for other in constants):
-            self.lines[node] = line_here()
+            self.lines[node] = find_current_line()
             self.constants[node] = constants
         if any(other in self.tensors and self._has_changed(other) for other in node.all_input_nodes):
-            self.lines[node] = line_here()
+            self.lines[node] = find_current_line()
             self.changes[node] = [other for other in self.tensors if self._has_changed(other)]  # views of it included
             self.tensors.update({other: self.values[other]._version for other in self.changes[node]})
         if node.op == "placeholder" or not self.follows.isdisjoint(node.all_input_nodes):
@@ -222,6 +234,7 @@ def _is_block(module: nn.Module) -> bool:
     """Say whether a module holds two weight layers or more and is not itself a stack of such blocks."""
     if _count_weights(module) < 2:
         return False
+    # several parts of one class in a container, such as the blocks of a stage, make it a stack, which is opened
     for part in module.modules():
         if isinstance(part, CONTAINERS):
             kinds = [type(child) for child in part.children() if _is_custom(child) and _count_weights(child) > 1]

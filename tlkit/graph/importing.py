@@ -108,6 +108,7 @@ def take_over(
         example_inputs = [example_inputs]
     leaves = _checked_leaves(leaves, module)
     found = trace(module, example_inputs, granularity, leaves)
+    # nodes are the calls that were traced; several of them make a vertex, and every vertex is one tensor by name
     net = _Vertices(found, module, rename or (lambda name: name), leaves).network(example_inputs)
     return net.unfreeze()
 
@@ -147,6 +148,8 @@ class _Vertices:
         self.vertices: dict[str, Vertex] = {}
         self.name_of: dict[fx.Node, str] = {}
         self.pending: dict[fx.Node, tuple[fx.Node, nn.Module]] = {}  # dropout that waits for the layer behind it
+        # what is called twice is two vertices. Weights are shared by the two calls, as the module's own; a part without
+        # weights, such as one ReLU for all layers, is copied for each, since it joins the layer before
         calls = [node.target for node in self.graph.nodes if node.op == "call_module"]
         self.repeated = {target for target in calls if calls.count(target) > 1}
         self.shared = {target for target in self.repeated if _has_state(module.get_submodule(target))}
@@ -163,6 +166,7 @@ class _Vertices:
             if node in self.tensors and node.op != "placeholder":
                 self.add(node)
         (answer,) = next(node for node in self.graph.nodes if node.op == "output").args
+        # torchvision's segmentation networks answer with a mapping, others with a tuple: all of it is an output
         answers = answer.values() if isinstance(answer, Mapping) else [answer]
         answers = [node for value in answers for node in (value if isinstance(value, (tuple, list)) else [value])]
         outputs = [self.name_of[node] for node in answers if node in self.tensors]
@@ -210,9 +214,11 @@ class _Vertices:
     def _joins(self, part: nn.Module, before: fx.Node) -> bool:
         """Attach an activation or batch normalization to the layer before it, a flatten to its pooling."""
         owner = self.vertices.get(self.name_of.get(before, ""))
+        # a second reader of `before` reads the layer without its activation, which then needs a vertex of its own
         if owner is None or before in self.pending or len(before.users) > 1 or isinstance(owner.module, self.leaves):
             return False
         layer = owner.module
+        # a pool of 1 x 1 and its flatten are one step to whoever reads features: vectors, under one name
         if isinstance(part, nn.Flatten) and isinstance(layer, POOLS):
             return self._rename_to_flatten(before, part)
         if not isinstance(layer, Layer) or layer.activation is not None:
@@ -220,6 +226,7 @@ class _Vertices:
         if is_activation(part):
             layer.activation = part
             return True
+        # norm before activation is the order in which a layer applies them; the other way round it stays a vertex
         if isinstance(part, NORMS) and layer.norm is None and not _drops(part):
             layer.norm, layer.activation = _norm_and_activation(part)
             return True
@@ -232,6 +239,7 @@ class _Vertices:
         return True
 
     def _feeds_layer(self, node: fx.Node) -> bool:
+        # dropout in front of the layer that it feeds is frozen, and replaced, with it
         (user, *others) = [*node.users, None]
         if user is None or others != [None] or user.op != "call_module" or user.target in self.shared:
             return False
@@ -246,8 +254,8 @@ class _Vertices:
 
     def _add_module(self, node: fx.Node, part: nn.Module, before: fx.Node) -> None:
         if id(part) in self.shared_done:
-            part = _SharedCall(part)
-        elif node in self.overwritten:
+            part = _SharedCall(part)  # the same object twice would be one entry of `modules()`, under one name
+        elif node in self.overwritten:  # what cannot be switched off: the part works on a copy of what it reads
             part.register_forward_pre_hook(_copy_inputs)
         if node.target in self.shared:
             self.shared_done.add(id(part))
@@ -262,6 +270,7 @@ class _Vertices:
     def _free_name(self, hint: str) -> str:
         base = name = hint.replace(".", "_")
         count = 1
+        # the name of an input is taken, too
         while name in self.vertices or name in self.name_of.values():
             count += 1
             name = f"{base}_{count}"
@@ -270,7 +279,7 @@ class _Vertices:
     def _add_operation(self, node: fx.Node) -> None:
         """Make one vertex of an operation, with the sizes, constants and weights that only it computes with."""
         inputs: list[fx.Node] = []
-        graph = fx.Graph()
+        graph = fx.Graph()  # a small one, from the vertices that it reads to this call
         copies: dict[fx.Node, fx.Node] = {}
         self._collect(node, inputs, top=True)
         for other in inputs:
@@ -278,18 +287,19 @@ class _Vertices:
         for other in self.overwritten.get(node, ()):
             copies[other] = graph.call_method("clone", (copies[other],))
 
-        def copied(other: fx.Node) -> fx.Node:
+        def copy_node(other: fx.Node) -> fx.Node:
             if other not in copies:
-                copies[other] = graph.node_copy(other, copied)
+                copies[other] = graph.node_copy(other, copy_node)
             return copies[other]
 
-        graph.output(copied(node))
+        graph.output(copy_node(node))
         _follow_mode(graph)
         operation = fx.GraphModule(self.module, graph, class_name=_operation_name(node))
         graph.owning_module = None  # a circle that keeps its weights in memory
         self._insert(node, operation, inputs)
 
     def _collect(self, node: fx.Node, inputs: list[fx.Node], *, top: bool = False) -> None:
+        # back to the first tensors that are vertices: sizes and constants on the way belong to this operation
         if not top and (node in self.tensors or node.op == "placeholder"):
             if node not in inputs:
                 inputs.append(node)
@@ -328,7 +338,7 @@ def _norm_and_activation(norm: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     if activation is None:
         return norm, None
     plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    plain._parameters.update(norm._parameters)
+    plain._parameters.update(norm._parameters)  # the objects themselves: weights may be shared, and are not copied
     plain._buffers.update(norm._buffers)
     if hasattr(activation, "inplace"):
         activation.inplace = False
@@ -337,6 +347,7 @@ def _norm_and_activation(norm: nn.Module) -> tuple[nn.Module, nn.Module | None]:
 
 def _follow_mode(graph: fx.Graph) -> None:
     """Let functions that were traced with ``training=self.training`` follow the vertex's mode again."""
+    # tracing was done in evaluation mode, so the graph holds the constant False in its place
     for node in graph.nodes:
         node.meta.pop("is_wrapped", None)  # makes torch.fx keep the frames of this import
         if node.op == "call_function" and node.kwargs.get("training") is False:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import keyword
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.errors import UnknownVertexError, near_misses, quoted
-from tlkit.graph.shapes import on_meta, without_values
+from tlkit.graph.shapes import make_meta_examples, run_on_meta
 from tlkit.layers.options import Settings
 
 if TYPE_CHECKING:
@@ -174,10 +174,19 @@ class Network(nn.Module):
     @property
     def landmarks(self) -> Landmarks:
         """Bottleneck, penultimate vertex, head and fine-tuning boundary of a network of the zoo."""
-        if self._landmarks is None:
+        if not self.has_landmarks:
             msg = "Only networks of tl.zoo know their landmarks. See net.cut_points for the boundaries of this one."
             raise ValueError(msg)  # an AttributeError would be swallowed by nn.Module
         return self._landmarks
+
+    @landmarks.setter
+    def landmarks(self, landmarks: Landmarks | None) -> None:
+        self._landmarks = landmarks
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether `landmarks` can be asked for."""
+        return self._landmarks is not None
 
     @property
     def cut_points(self) -> tuple[str, ...]:
@@ -244,9 +253,9 @@ class Network(nn.Module):
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one example at every input and vertex, without computing any value."""
-        values = without_values(self.input_shapes, self)
+        values = make_meta_examples(self.input_shapes, self)
         for name, vertex in self.vertices.items():
-            values[name] = self._call(name, vertex.module, [values[other] for other in vertex.inputs], on_meta)
+            values[name] = self._call(name, vertex.module, [values[other] for other in vertex.inputs], run_on_meta)
         return {name: tuple(value.shape[1:]) for name, value in values.items()}
 
     def summary(self) -> Summary:
@@ -356,10 +365,8 @@ class Network(nn.Module):
         """
         names = tuple(self.resolve(name) for name in names)
         if backprop:
-            self._set_frozen({**dict.fromkeys(names, True), **self._frozen})
-        else:
-            self._set_frozen({**self._frozen, **dict.fromkeys(self.ancestors(*names), False)})
-        return self
+            return self.freeze_exactly({**dict.fromkeys(names, True), **self._frozen})
+        return self.freeze_exactly({**self._frozen, **dict.fromkeys(self.ancestors(*names), False)})
 
     def unfreeze(self, *names: str | int) -> Network:
         """Make vertices trainable again, in place, with every frozen vertex behind them; without names, all."""
@@ -369,17 +376,37 @@ class Network(nn.Module):
             for name, passes in self._frozen.items()
             if name not in chosen and (passes or not chosen & self.ancestors(name))
         }
-        self._set_frozen(kept)
+        return self.freeze_exactly(kept)
+
+    def freeze_exactly(self, marks: Mapping[str, bool]) -> Network:
+        """Freeze these vertices and no others, in place.
+
+        Parameters
+        ----------
+        marks : mapping of str to bool
+            For each frozen vertex, whether it lets gradients through to the vertices before it. Those that do not
+            are frozen with everything that feeds them.
+
+        Raises
+        ------
+        ValueError
+            When a frozen and a trainable vertex share weights; nothing is changed then.
+        """
+        self.check_shared_weights(marks)
+        self._frozen = {name: marks[name] for name in self._modules if name in marks}
+        for name, module in self._modules.items():
+            module.requires_grad_(name not in marks)
+        self.train(self.training)
         return self
 
-    def _set_frozen(self, frozen: dict[str, bool]) -> None:
-        self._check_shared(frozen)
-        self._frozen = {name: frozen[name] for name in self._modules if name in frozen}
-        for name, module in self._modules.items():
-            module.requires_grad_(name not in frozen)
-        self.train(self.training)
+    def check_shared_weights(self, frozen: Collection[str]) -> None:
+        """Refuse to freeze vertices that share weights with others which would go on training.
 
-    def _check_shared(self, frozen: Mapping[str, bool]) -> None:
+        Raises
+        ------
+        ValueError
+            When they do; the message names the two vertices.
+        """
         owner: dict[int, str] = {}
         for name, module in self._modules.items():
             for value in [*module.parameters(), *module.buffers()]:
@@ -444,8 +471,8 @@ class Network(nn.Module):
             self.outputs,
             classes=self.classes,
         )
-        front._set_frozen(dict.fromkeys(front._modules, False))
-        back._set_frozen(dict.fromkeys(self.passing, True))
+        front.freeze_exactly(dict.fromkeys(front.vertices, False))
+        back.freeze_exactly(dict.fromkeys(self.passing, True))
         back.seed = self.seed
         return front, back.train(self.training)
 

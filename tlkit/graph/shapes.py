@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-__all__ = ["on_meta", "without_values"]
+__all__ = ["run_on_meta", "make_meta_examples"]
 
 
-def without_values(shapes: Mapping[str, Sequence[int]], module: nn.Module) -> dict[str, Tensor]:
+def make_meta_examples(shapes: Mapping[str, Sequence[int]], module: nn.Module) -> dict[str, Tensor]:
     """Return one example for each input, without values, of the number type of a module's weights."""
     dtype = next((value.dtype for value in module.parameters() if value.is_floating_point()), None)
     return {name: torch.empty(1, *shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
 
 
 @torch.no_grad()
-def on_meta(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+def run_on_meta(module: nn.Module, *arguments: Any, **options: Any) -> Any:
     """Call a copy of a module on shapes alone, in evaluation mode: its weights and the arguments have no values."""
     values = [*module.parameters(), *module.buffers()]
     memo: dict[int, Any] = {id(value): _without_values(value) for value in values}

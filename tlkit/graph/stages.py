@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-__all__ = ["stage_label", "stages"]
+__all__ = ["label_stage", "group_stages"]
 
 LARGEST = 6  # vertices; a larger stage is divided where the size of the pictures changes
 
 
-def stages(shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
+def group_stages(shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
     """Group consecutive vertices by the part of their names before the last underscore.
 
     Parameters
@@ -20,8 +20,8 @@ def stages(shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
 
     Examples
     --------
-    >>> from tlkit.graph.stages import stages
-    >>> stages({"block1_conv1": (64, 8, 8), "block1_pool": (64, 4, 4), "flatten": (1024,), "fc1": (10,)})
+    >>> from tlkit.graph.stages import group_stages
+    >>> group_stages({"block1_conv1": (64, 8, 8), "block1_pool": (64, 4, 4), "flatten": (1024,), "fc1": (10,)})
     [('block1_conv1', 'block1_pool'), ('flatten',), ('fc1',)]
     """
     found = []
@@ -34,13 +34,13 @@ def stages(shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
     return found
 
 
-def stage_label(names: Sequence[str], whole: bool = True) -> str:
+def label_stage(names: Sequence[str], whole: bool = True) -> str:
     """Name a stage, or with ``whole=False`` the part of it that `names` are.
 
     Examples
     --------
-    >>> from tlkit.graph.stages import stage_label
-    >>> stage_label(["block5_conv1", "block5_conv2"]), stage_label(["block5_conv1", "block5_conv2"], whole=False)
+    >>> from tlkit.graph.stages import label_stage
+    >>> label_stage(["block5_conv1", "block5_conv2"]), label_stage(["block5_conv1", "block5_conv2"], whole=False)
     ('block5', 'block5 conv1–conv2')
     """
     if len(names) == 1:

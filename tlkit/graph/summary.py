@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from tlkit.graph.network import Network
+from tlkit.tables import html_row, html_table
 
-__all__ = ["Row", "Summary", "weights_by_vertex"]
+__all__ = ["Row", "Summary", "collect_weights"]
 
 COLUMNS = ("vertex", "type", "in, out", "parameters", "parameter shapes", "reads", "output shape", "training")
 NUMERIC = {"in, out", "parameters"}
@@ -42,7 +42,7 @@ class Summary:
         shapes = net.output_shapes()
         self.rows = [Row(name, "Input", "-", "-", "-", "-", _shape(net.input_shapes[name]), "-") for name in net.inputs]
         self.total = self.frozen = 0
-        own = weights_by_vertex(net)
+        own = collect_weights(net)
         for name, vertex in net.vertices.items():
             values = own[name]
             size = sum(value.numel() for value in values.values())
@@ -87,23 +87,17 @@ class Summary:
             wrap = "" if title == "parameter shapes" else ";white-space:nowrap"
             return f"text-align:{'right' if title in NUMERIC else 'left'}{wrap};padding:3px 5px"
 
-        head = "".join(f"<th style='{style(title)}'>{title}</th>" for title in COLUMNS)
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f"<td style='{style(title)}'>{html.escape(cell)}</td>" for cell, title in zip(row, COLUMNS, strict=True)
-            )
-            + "</tr>"
-            for row in self.rows
-        )
+        styles = list(map(style, COLUMNS))
+        head = html_row(COLUMNS, styles, heads=len(styles))
+        body = "".join(html_row(cells, styles) for cells in self.rows)
         totals = self._totals().replace("\n", " &nbsp;·&nbsp; ")
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{totals}</p>"
+        return f"{html_table([f'<thead>{head}</thead><tbody>{body}</tbody>'])}<p>{totals}</p>"
 
     def __repr__(self) -> str:
         return str(self)
 
 
-def weights_by_vertex(net: Network) -> dict[str, dict[str, Tensor]]:
+def collect_weights(net: Network) -> dict[str, dict[str, Tensor]]:
     """Return each vertex's parameters and batch-norm statistics; what several share belongs to the first."""
     found, counted = {}, set()
     for name, vertex in net.vertices.items():

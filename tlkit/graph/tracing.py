@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlkit.errors import near_misses, quoted
-from tlkit.graph.code_places import failed_at
-from tlkit.graph.fx_tracer import OUT_OF_PLACE, Tracer, set_item, sizes_in_a_tuple
-from tlkit.graph.shapes import on_meta
+from tlkit.graph.code_places import find_failure
+from tlkit.graph.fx_tracer import OUT_OF_PLACE, Tracer, pack_sizes, set_item
+from tlkit.graph.shapes import run_on_meta
 
 __all__ = ["GRANULARITIES", "Trace", "trace"]
 
 GRANULARITIES = ("block", "layer")
-SIZES = {"size", "dim", "numel", getattr}  # what may be asked of a tensor after it was changed
+SIZES = {"size", "dim", "numel", getattr}  # may be asked of a tensor after it was changed: the answer is the same
 
 
 class Trace(NamedTuple):
@@ -58,6 +58,7 @@ def trace(
         msg = f"granularity is 'block' or 'layer', got {granularity!r}.{near_misses(granularity, GRANULARITIES)}"
         raise ValueError(msg)
     module.eval()
+    # switched off before tracing: at the start of a vertex it would overwrite what other vertices, and features, are
     for part in module.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd):
             part.inplace = False
@@ -70,7 +71,7 @@ def trace(
         if node.op == "call_module" and isinstance(module.get_submodule(node.target), nn.Identity):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    found = Trace(graph, set(tracer.tensors), overwritten)
+    found = Trace(graph, set(tracer.tensors), overwritten)  # nodes only: no proxy, which would keep the tracer
     vars(tracer).clear()  # torch.fx keeps it in circles, and with it the weights of networks that nobody needs anymore
     return found
 
@@ -89,11 +90,12 @@ def _traced(tracer: Tracer, module: nn.Module, example_inputs: Sequence[Tensor])
     # an optional argument that is not given keeps its default; traced, it would look like a given one
     left_out = {p.name: p.default for p in parameters[len(example_inputs) :] if p.default is not p.empty}
     try:
-        with sizes_in_a_tuple():
+        with pack_sizes():  # replaces functions of torch, so for no longer than this
             return tracer.trace(module, concrete_args=left_out or None)
-    except Exception as error:
-        place, owner = failed_at(error)
+    except Exception as error:  # the user's code runs in there, and may raise anything
+        place, owner = find_failure(error)
         (cause, *_) = str(error).split(". ")
+        # torch.fx names only some of the ways in which a proxy is no tensor; if the module runs untraced, it was that
         if isinstance(error, fx.proxy.TraceError) or _runs(module, example_inputs):
             msg = (
                 f"{kind} cannot be traced{place and f' beyond {place}'} ({cause}). One graph serves all examples: it "
@@ -122,7 +124,7 @@ def _check_answers(graph: fx.Graph, tracer: Tracer) -> None:
 def _runs(module: nn.Module, example_inputs: Sequence[Tensor]) -> bool:
     """Say whether a module runs on the inputs untraced: then they are not what is wrong."""
     try:
-        on_meta(module, *(torch.empty_like(value, device="meta") for value in example_inputs))
+        run_on_meta(module, *(torch.empty_like(value, device="meta") for value in example_inputs))
     except Exception:
         return False
     return True
@@ -146,6 +148,8 @@ def _way_out(module: nn.Module, owner: type[nn.Module] | None) -> str:
 
 def _redirect(graph: fx.Graph, tracer: Tracer) -> dict[fx.Node, list[fx.Node]]:
     """Let whoever reads a tensor after it was changed in place read the result of that change instead."""
+    # the order of calls is lost in a network, whose vertices know their inputs only: what was changed has to become
+    # an input of whoever reads it later
     position = {node: place for place, node in enumerate(graph.nodes)}
     now: dict[fx.Node, fx.Node] = {}  # a node whose tensor was changed -> the node that changed it
     overwritten: dict[fx.Node, list[fx.Node]] = {}
@@ -153,12 +157,14 @@ def _redirect(graph: fx.Graph, tracer: Tracer) -> dict[fx.Node, list[fx.Node]]:
         for first in changed:
             before = now.get(first, first)
             later = [user for user in before.users if position[user] > position[node] and user.target not in SIZES]
-            if tracer.values[node] is tracer.values[first]:
+            if tracer.values[node] is tracer.values[first]:  # the call answers with the tensor that it changed
                 before.replace_all_uses_with(node, delete_user_cb=later.__contains__)
                 now[first] = node
+            # it changed another tensor than it answers with, a view's base for example: no node stands for the change
             elif later and not _is_assigned(node, before, later[0]):
                 what = f"its input in place, and {_name(later[0])} reads it afterwards"
                 raise _untold(node, tracer, what, "Change a copy instead: x = x.clone().")
+            # a module with parts may need its in-place steps inside, and a call may have no other form: copy for it
             if before in node.all_input_nodes and not _set_out_of_place(node, tracer.root):
                 overwritten.setdefault(node, []).append(before)
     return overwritten
@@ -198,7 +204,7 @@ def _set_out_of_place(node: fx.Node, module: nn.Module) -> bool:
         node.target = OUT_OF_PLACE[node.target]
         return True
     part = module.get_submodule(node.target) if node.op == "call_module" else None
-    if hasattr(part, "inplace") and not any(part.children()):
+    if hasattr(part, "inplace") and not any(part.children()):  # a block's own flag may be none that torch defined
         part.inplace = False
         return True
     return False

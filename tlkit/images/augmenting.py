@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tlkit.layers.initializers import generator_for
+from tlkit.layers.initializers import make_generator
 from tlkit.memory import counted
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Views:
 
     def _version(self, row: int, picture: Tensor) -> Tensor:
         number, place = divmod(row, len(self.augmented))
-        seed = generator_for(self.seed, f"view {number} of {self._names[place]}").initial_seed()
+        seed = make_generator(self.seed, f"view {number} of {self._names[place]}").initial_seed()
         with torch.random.fork_rng(devices=()):
             torch.random.default_generator.manual_seed(seed)
             return self.augmented.changed(picture)

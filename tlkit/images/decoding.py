@@ -22,9 +22,23 @@ from tlkit.errors import near_misses, quoted
 from tlkit.files.storage import RemotePath, name_below, opened
 from tlkit.images.preprocessing import Preprocessing
 
-__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "why_broken"]
+__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "open_picture", "explain_broken"]
 
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+# What photos come in, by Pillow's names. It knows thirty formats more, some of which start programs or are rarely
+# tested. Only newer ones have AVIF; HEIF is there once pillow-heif was registered.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".pgm", ".ppm"),
+    "HEIF": (),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+OTHERS = {b"%!PS": "PostScript", b"%PDF": "PDF", b"8BPS": "Photoshop"}  # how their files begin
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -112,6 +126,12 @@ class Geometry:
         return left, top, right, bottom
 
 
+def open_picture(path: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+    """Open a picture file with Pillow, if it is in one of the formats of photos; its content decides."""
+    Image.init()
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
 def decode(path: str | os.PathLike[str] | IO[bytes], geometry: Geometry | None = None) -> np.ndarray:
     """Decode one picture file.
 
@@ -138,7 +158,7 @@ def decode(path: str | os.PathLike[str] | IO[bytes], geometry: Geometry | None =
         Whatever Pillow raises for a broken file, and ValueError for a picture too large to open safely.
     """
     geometry = geometry or Geometry()
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             msg = (
                 f"it claims {image.width} x {image.height} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} that are "
@@ -206,6 +226,11 @@ class Pictures:
         Decoding threads; one a processor (at most 16) when left out.
     cache_megabytes : float
         Decoded pixels stay in memory when those of all files take at most this much.
+
+    Attributes
+    ----------
+    keeps : bool
+        Whether what is decoded now stays in memory.
     """
 
     def __init__(
@@ -224,12 +249,12 @@ class Pictures:
         shape = (len(self.paths), *self.shape)
         self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= cache_megabytes * 2**20 else None
         self._is_kept = np.zeros(len(self.paths), bool)
-        self._keeps = self._kept is not None
+        self.keeps = self._kept is not None
 
-    def passing(self) -> Pictures:
+    def read_once(self) -> Pictures:
         """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
         pictures = copy.copy(self)
-        pictures._keeps = False
+        pictures.keeps = False
         return pictures
 
     @property
@@ -279,8 +304,8 @@ class Pictures:
         try:
             place[:] = decode(opened(self.paths[row]), self.geometry)
         except Exception as error:  # a decoder that meets broken bytes may raise anything
-            raise _BadPicture(self.paths[row], why_broken(self.paths[row], error)) from error
-        if self._keeps:
+            raise _BadPicture(self.paths[row], explain_broken(self.paths[row], error)) from error
+        if self.keeps:
             self._kept[row] = place
             self._is_kept[row] = True
 
@@ -302,7 +327,7 @@ def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def why_broken(path: Path | IO[bytes], error: Exception) -> str:
+def explain_broken(path: Path | IO[bytes], error: Exception) -> str:
     """Say in words why `decode` raised an error for a picture."""
     if isinstance(error, UnidentifiedImageError):
         return _no_picture(_start(path))
@@ -331,4 +356,7 @@ def _no_picture(start: bytes) -> str:
         return "it is a web page, no picture"
     if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
         return "it is a HEIC picture, which Pillow does not read; save it as JPEG"
+    for begin, kind in OTHERS.items():
+        if start.startswith(begin):
+            return f"it is a {kind} file, no photo; save it as JPEG"
     return "no picture in a format that Pillow knows"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tlkit.files.storage import RemotePath
 from tlkit.memory import counted
 
-__all__ = ["Advice", "advice", "interval", "near_copies"]
+__all__ = ["Advice", "advice", "interval", "find_near_copies"]
 
 FEW = 10  # pictures of a class, below which much depends on which they are
 SMALL_TEST = 50  # pictures, below which accuracy is known to some ten points only
@@ -78,7 +78,7 @@ def advice(images: Any) -> Advice:
         raise TypeError(msg)
     counts = Counter(dict.fromkeys(images.classes, 0))
     counts.update(images.classes[label] for label in images.labels.tolist())
-    copies = near_copies(images) if len(images) <= MOST_COMPARED else []
+    copies = find_near_copies(images) if len(images) <= MOST_COMPARED else []
     found = [_unread(images), _broken(images.skipped), _few(counts), _uneven(counts), *_copied(images, copies)]
     return Advice(filter(None, found))
 
@@ -110,7 +110,7 @@ def interval(right: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def near_copies(images: Any) -> list[list[int]]:
+def find_near_copies(images: Any) -> list[list[int]]:
     """Return groups of row numbers whose pictures show the same shot, whatever its size or brightness."""
     patterns = torch.cat([_pattern(pixels) for pixels, _ in images.batches(64)])
     group = list(range(len(patterns)))

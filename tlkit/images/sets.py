@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import os
 import unicodedata
 import warnings
@@ -20,7 +19,8 @@ from tlkit.files.storage import RemotePath, name_below
 from tlkit.images.augmenting import AugmentedImages
 from tlkit.images.decoding import Geometry, Pictures
 from tlkit.images.preprocessing import Preprocessing
-from tlkit.images.sources import equal_files, picture_files
+from tlkit.images.sources import find_equal_files, find_pictures
+from tlkit.tables import html_row, html_table
 
 __all__ = ["ImageSet", "Split", "load"]
 
@@ -89,7 +89,7 @@ def load(
     """
     _check_options(split, per_class, on_bad)
     geometry = Geometry.of(size)
-    root, files = picture_files(source, per_class=per_class)
+    root, files = find_pictures(source, per_class=per_class)
     skipped: tuple[tuple[Path, str], ...] = ()
     if on_bad == "skip":
         skipped = _broken(root, files, geometry, threads)
@@ -101,7 +101,7 @@ def load(
     if split is not None:
         smallest = min(map(len, files.values()))
         count = min(smallest, per_class or smallest)
-    shuffled = {name: _shuffled(root, paths, seed)[:count] for name, paths in files.items()}
+    shuffled = {name: _shuffle(root, paths, seed)[:count] for name, paths in files.items()}
     rows = [(path, label) for row in zip_longest(*shuffled.values()) for label, path in enumerate(row) if path]
     pictures = Pictures(root, [path for path, _ in rows], geometry, threads=threads, cache_megabytes=cache_megabytes)
     everything = ImageSet(pictures, torch.tensor([label for _, label in rows]), tuple(files), skipped=skipped)
@@ -176,6 +176,11 @@ class ImageSet:
         """Height and width of the decoded pictures, in pixels."""
         return self.geometry.size
 
+    @property
+    def class_counts(self) -> list[int]:
+        """How many pictures each class has, in the order of `classes`."""
+        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -193,9 +198,9 @@ class ImageSet:
         rows = self._numbers(indices)
         return ImageSet(self._pictures, self.labels[rows], self.classes, skipped=self.skipped, rows=self._rows[rows])
 
-    def passing(self) -> ImageSet:
+    def read_once(self) -> ImageSet:
         """Return the same pictures to be read once: the decoded pixels are not kept in memory."""
-        return ImageSet(self._pictures.passing(), self.labels, self.classes, skipped=self.skipped, rows=self._rows)
+        return ImageSet(self._pictures.read_once(), self.labels, self.classes, skipped=self.skipped, rows=self._rows)
 
     def augmented(self, transform: Callable[[Tensor], Tensor]) -> AugmentedImages:
         """Return the pictures changed at random each time they are read.
@@ -242,12 +247,12 @@ class ImageSet:
         return ((x, self.labels[part]) for x, part in zip(pixels, parts, strict=True))
 
     def __repr__(self) -> str:
-        counts = self._counts()
+        counts = self.class_counts
         per_class = ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True))
         return f"ImageSet: {len(self)} images of {self.size} x {self.size} pixels ({per_class})"
 
     def _repr_html_(self) -> str:
-        return _html_table(repr(self).partition(" (")[0], self.classes, {"images": self._counts()})
+        return _html_table(repr(self).partition(" (")[0], self.classes, {"images": self.class_counts})
 
     def _numbers(self, rows: Sequence[int] | Tensor | None) -> Tensor:
         numbers = torch.arange(len(self))
@@ -255,9 +260,6 @@ class ImageSet:
             return numbers
         rows = torch.as_tensor(rows).cpu()
         return numbers[rows if rows.dtype == torch.bool else rows.long()]
-
-    def _counts(self) -> list[int]:
-        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
 
 
 @dataclass(frozen=True, repr=False)
@@ -289,7 +291,7 @@ class Split:
     def _repr_html_(self) -> str:
         size = self.train.size
         title = f"Split: {len(self.train)} training and {len(self.test)} test images of {size} x {size} pixels"
-        return _html_table(title, self.classes, {"train": self.train._counts(), "test": self.test._counts()})
+        return _html_table(title, self.classes, {"train": self.train.class_counts, "test": self.test.class_counts})
 
 
 def _broken(
@@ -299,7 +301,7 @@ def _broken(
     return tuple(Pictures(root, paths, geometry, threads=threads, cache_megabytes=0).broken())
 
 
-def _shuffled(root: Path, paths: list[Path], seed: int) -> list[Path]:
+def _shuffle(root: Path, paths: list[Path], seed: int) -> list[Path]:
     # Sorting by a hash shuffles the same way on every platform and in every version of Python and NumPy.
     def key(path: Path) -> bytes:
         name = unicodedata.normalize("NFC", name_below(root, path))
@@ -313,7 +315,7 @@ def _warn_of_copies(root: Path, rows: Sequence[tuple[Path, int]], border: int) -
     if len(rows) > MOST_COMPARED or any(isinstance(path, RemotePath) for path, _ in rows):
         return
     place = {path: (label, row < border) for row, (path, label) in enumerate(rows)}
-    copies = equal_files(place)
+    copies = find_equal_files(place)
     two_classes = [same for same in copies if len({place[path][0] for path in same}) > 1]
     both_sets = [same for same in copies if same not in two_classes and len({place[path][1] for path in same}) > 1]
     for found, where, harm in (
@@ -351,14 +353,8 @@ def _check_counts(root: Path, files: dict[str, list[Path]], least: int) -> None:
 
 def _html_table(title: str, classes: tuple[str, ...], columns: dict[str, list[int]]) -> str:
     name, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 12px;text-align:right"
-    head = "".join(f'<th style="{number}">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><td style="{name}">{html.escape(class_name)}</td>'
-        + "".join(f'<td style="{number}">{count:,}</td>' for count in counts)
-        + "</tr>"
-        for class_name, *counts in zip(classes, *columns.values(), strict=True)
-    )
-    return (
-        f'<table style="border-collapse:collapse"><caption style="text-align:left;white-space:nowrap">{title}</caption>'
-        f'<tr><th style="{name}">class</th>{head}</tr>{body}</table>'
-    )
+    styles = [name, *[number] * len(columns)]
+    rows = [html_row(["class", *columns], styles, heads=len(styles))]
+    for class_name, *counts in zip(classes, *columns.values(), strict=True):
+        rows.append(html_row([class_name, *(f"{count:,}" for count in counts)], styles))
+    return html_table(rows, caption=title, caption_style="text-align:left;white-space:nowrap")

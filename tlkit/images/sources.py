@@ -11,25 +11,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tlkit.errors import near_misses, quoted
+from tlkit.errors import near_misses, printable, quoted
 from tlkit.files.storage import ADDRESS, RemotePath, place
 from tlkit.images.decoding import SUFFIXES
-from tlkit.images.tables import TABLES, listed_files, table_files
+from tlkit.images.tables import TABLES, group_by_class, read_table
 
-__all__ = ["class_files", "class_folder", "equal_files", "picture_files"]
+__all__ = ["list_class_files", "find_class_folder", "find_equal_files", "find_pictures"]
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 DRAWN_PER_CLASS = 100
 COMPARED = 4096  # bytes of files of one size that are read before whole files are
 
 
-def picture_files(source: Any, *, per_class: int | None = None) -> tuple[Path | RemotePath, dict[str, list[Any]]]:
+def find_pictures(source: Any, *, per_class: int | None = None) -> tuple[Path | RemotePath, dict[str, list[Any]]]:
     """Return the folder that names of pictures begin in, and each class's picture files.
+
+    Names of classes go everywhere from here, to terminals and web pages: what could steer one is escaped.
 
     Parameters
     ----------
     source : str, path, or sequence of (path, class)
-        What `class_folder` takes; a folder on object storage; a table, or pairs.
+        What `find_class_folder` takes; a folder on object storage; a table, or pairs.
     per_class : int, optional
         Flowers to draw for each class.
 
@@ -38,16 +40,21 @@ def picture_files(source: Any, *, per_class: int | None = None) -> tuple[Path | 
     ValueError
         There is no such source, or it does not give pictures of two classes.
     """
+    root, files = _root_and_files(source, per_class)
+    return root, {printable(name): paths for name, paths in files.items()}
+
+
+def _root_and_files(source: Any, per_class: int | None) -> tuple[Path | RemotePath, dict[str, list[Any]]]:
     if not isinstance(source, (str, os.PathLike, RemotePath)):
-        return Path.cwd(), listed_files(source, Path.cwd(), "the list of pictures")
+        return Path.cwd(), group_by_class(source, Path.cwd(), "the list of pictures")
     path = place(source)
     if path.suffix.lower() in TABLES and not path.is_dir():
         path = path.absolute()
-        return path.parent, table_files(path)
+        return path.parent, read_table(path)
     if isinstance(path, RemotePath):
         return path, _remote_files(path)
-    root = class_folder(path if ADDRESS.match(str(source)) else source, per_class=per_class)
-    return root, class_files(root)
+    root = find_class_folder(path if ADDRESS.match(str(source)) else source, per_class=per_class)
+    return root, list_class_files(root)
 
 
 def _remote_files(root: RemotePath) -> dict[str, list[RemotePath]]:
@@ -58,7 +65,7 @@ def _remote_files(root: RemotePath) -> dict[str, list[RemotePath]]:
         if rest and path.suffix.lower() in SUFFIXES and not any(map(_hidden, (name, *rest))):
             files.setdefault(name, []).append(path)
     if len(files) < 2:
-        found = f"only '{next(iter(files))}'" if files else "no picture"
+        found = f"only {quoted(files)}" if files else "no picture"
         msg = (
             f"'{root}' should hold pictures of two classes at least, such as daisy/1.jpg and roses/1.jpg. "
             f"It has {found}."
@@ -67,7 +74,7 @@ def _remote_files(root: RemotePath) -> dict[str, list[RemotePath]]:
     return files
 
 
-def class_folder(source: str | os.PathLike[str], *, per_class: int | None = None) -> Path:
+def find_class_folder(source: str | os.PathLike[str], *, per_class: int | None = None) -> Path:
     """Return the folder whose subfolders are the classes: drawn, downloaded or extracted where it has to be.
 
     Parameters
@@ -82,10 +89,10 @@ def class_folder(source: str | os.PathLike[str], *, per_class: int | None = None
     ValueError
         There is no such source, or it is not arranged in one subfolder a class.
     """
-    return _with_classes(_folder(source, per_class))
+    return _require_classes(_folder(source, per_class))
 
 
-def class_files(root: Path) -> dict[str, list[Path]]:
+def list_class_files(root: Path) -> dict[str, list[Path]]:
     """Return each class's picture files, those in deeper folders included, without hidden files and folders.
 
     Links to files and folders are followed. Names of classes that some disks take for one give a warning.
@@ -100,7 +107,7 @@ def class_files(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def equal_files(paths: Iterable[Path]) -> list[list[Path]]:
+def find_equal_files(paths: Iterable[Path]) -> list[list[Path]]:
     """Return groups of files that hold the same bytes.
 
     Sizes are compared first, then some bytes from the middle; only files that agree in both are read.
@@ -145,7 +152,7 @@ def _warn_of_one_name(root: Path, classes: Iterable[str]) -> None:
                 "case or in the coding of an accent only; many disks of Windows and macOS would take them for one. "
                 "If they are one, put their pictures into one folder; otherwise rename one of them."
             )
-            warnings.warn(msg, stacklevel=5)  # where `load` was called
+            warnings.warn(msg, stacklevel=6)  # where `load` was called
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -157,7 +164,7 @@ def _pictures(folder: Path) -> list[Path]:
         others = sorted({path.suffix or path.name for path in files})
         found = f"files that end in {quoted(others)}" if others else "none"
         msg = (
-            f"Class '{folder.name}' has no pictures. Expected in {folder} are files that end in "
+            f"Class {quoted([folder.name])} has no pictures. Expected in {folder} are files that end in "
             f"{quoted(SUFFIXES, 'or')}; found: {found}. Add pictures, or take the folder out."
         )
         raise ValueError(msg)
@@ -169,10 +176,12 @@ def _visible_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     walked = {os.path.realpath(folder)}
     for parent, folders, names in os.walk(folder, followlinks=True):
         yield Path(parent), [name for name in names if not _hidden(name)]
-        folders[:] = [name for name in sorted(folders) if not _hidden(name) and not _walked(Path(parent, name), walked)]
+        folders[:] = [
+            name for name in sorted(folders) if not _hidden(name) and not _note_walked(Path(parent, name), walked)
+        ]
 
 
-def _walked(folder: Path, walked: set[str]) -> bool:
+def _note_walked(folder: Path, walked: set[str]) -> bool:
     """Say whether a link leads into a folder that was walked through; without that, a loop would have no end."""
     place = os.path.realpath(folder)
     before = place in walked
@@ -190,12 +199,12 @@ def _folder(source: str | os.PathLike[str], per_class: int | None) -> Path:
         count = per_class or DRAWN_PER_CLASS
         return drawing.draw_flowers(home / f"drawn-{drawing.VERSION}-{count}", per_class=count)
     if source == "photos":
-        return _extracted(downloads.fetch(downloads.FLOWER_PHOTOS), home)
+        return _extract(downloads.fetch(downloads.FLOWER_PHOTOS), home)
     path = Path(source).expanduser().absolute()
     if path.is_dir():
         return path
     if path.is_file() and path.name.lower().endswith(ARCHIVES):
-        return _extracted(path, home)
+        return _extract(path, home)
     if _leads_nowhere(path):
         msg = f"{path} {_to_nothing(path)}. Mend the link, or give the folder itself."
     elif path.exists():
@@ -210,23 +219,23 @@ def _folder(source: str | os.PathLike[str], per_class: int | None) -> Path:
     raise ValueError(msg)
 
 
-def _extracted(archive: Path, home: Path) -> Path:
+def _extract(archive: Path, home: Path) -> Path:
     from tlkit.files import archives
 
     mark = hashlib.sha256(os.fsencode(archive)).hexdigest()[:8]  # two archives of one name get two folders
     return archives.extract(archive, home / f"{archive.name.partition('.')[0]}-{mark}")
 
 
-def _with_classes(root: Path) -> Path:
+def _require_classes(root: Path) -> Path:
     for path in sorted(root.iterdir()):
         if not path.suffix and not _hidden(path.name) and _leads_nowhere(path):
-            msg = f"Class '{path.name}' in {root} {_to_nothing(path)}. Mend the link, or delete it."
+            msg = f"Class {quoted([path.name])} in {root} {_to_nothing(path)}. Mend the link, or delete it."
             raise ValueError(msg)
     inside = _visible_folders(root)
     if len(inside) == 1 and _visible_folders(inside[0]):
-        return _with_classes(inside[0])
+        return _require_classes(inside[0])
     if len(inside) < 2:
-        found = f"only '{inside[0].name}'" if inside else "no subfolder"
+        found = f"only {quoted([inside[0].name])}" if inside else "no subfolder"
         msg = (
             f"{root} should hold one subfolder for each class, two at least, with the pictures in them "
             f"(such as daisy/1.jpg and roses/1.jpg). It has {found}."
@@ -252,7 +261,7 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 def _to_nothing(link: Path) -> str:
-    return f"is a link to '{os.readlink(link)}', which is not there"
+    return f"is a link to '{printable(os.readlink(link))}', which is not there"
 
 
 def _hidden(name: str) -> bool:

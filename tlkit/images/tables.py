@@ -12,7 +12,7 @@ from typing import Any
 from tlkit.errors import quoted
 from tlkit.files.storage import ADDRESS, RemotePath, on_disk, place
 
-__all__ = ["TABLES", "listed_files", "table_files"]
+__all__ = ["TABLES", "group_by_class", "read_table"]
 
 TABLES = (".csv", ".parquet")
 COLUMNS = ("path", "label")
@@ -20,7 +20,7 @@ COLUMNS = ("path", "label")
 Files = dict[str, list[Path | RemotePath]]
 
 
-def table_files(table: Path | RemotePath) -> Files:
+def read_table(table: Path | RemotePath) -> Files:
     """Return each class's picture files, as the columns `path` and `label` of a table say.
 
     Paths may be relative to the table's folder, or addresses.
@@ -35,10 +35,10 @@ def table_files(table: Path | RemotePath) -> Files:
         When it lacks a column, a path or a label, or has a picture twice.
     """
     read = _read_parquet if table.suffix.lower() == ".parquet" else _read_csv
-    return listed_files(read(table), table.parent, str(table))
+    return group_by_class(read(table), table.parent, str(table))
 
 
-def listed_files(pairs: Iterable[Sequence[Any]], folder: Path | RemotePath, source: str) -> Files:
+def group_by_class(pairs: Iterable[Sequence[Any]], folder: Path | RemotePath, source: str) -> Files:
     """Return each class's picture files from pairs of a path and a class.
 
     Parameters

@@ -8,7 +8,7 @@ from torch import nn
 
 from tlkit.errors import near_misses
 
-__all__ = ["ACTIVATIONS", "activation_module", "activation_name", "check_activation", "is_activation"]
+__all__ = ["ACTIVATIONS", "make_activation", "get_activation_name", "check_activation", "is_activation"]
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -48,14 +48,14 @@ def check_activation(name: str) -> str:
     raise ValueError(msg)
 
 
-def activation_module(name: str | None) -> nn.Module | None:
+def make_activation(name: str | None) -> nn.Module | None:
     """Return a new module for a name; None for None and "identity"."""
     if name is None or check_activation(name) == "identity":
         return None
     return ACTIVATIONS[check_activation(name)]()
 
 
-def activation_name(module: nn.Module | None) -> str:
+def get_activation_name(module: nn.Module | None) -> str:
     """Return the table's name of an activation module, or its class's name if it has none."""
     if module is None:
         return "identity"

@@ -10,7 +10,7 @@ from torch import nn
 
 from tlkit.errors import near_misses, quoted
 from tlkit.layers import modules
-from tlkit.layers.activations import activation_module, check_activation
+from tlkit.layers.activations import check_activation, make_activation
 from tlkit.layers.losses import ACTIVATION_OF, check_loss
 from tlkit.layers.modules import OPERATIONS, Layer, OutputLayer, as_layer
 from tlkit.layers.options import UNSET, Options
@@ -73,7 +73,7 @@ class LayerDescription(Options, Description):
         """Return the layer with its dropout and activation, weights not drawn yet."""
         layer = as_layer(self.make_bare(*shapes), self.mixin)
         layer.dropout = None if self.dropout is UNSET or not self.dropout else nn.Dropout(self.dropout)
-        layer.activation = activation_module(None if self.activation is UNSET else self.activation)
+        layer.activation = make_activation(None if self.activation is UNSET else self.activation)
         layer.weight_noise = None if self.weight_noise is UNSET else self.weight_noise
         return layer
 
@@ -222,7 +222,7 @@ class Activation(Description):
         object.__setattr__(self, "name", check_activation(self.name))
 
     def make(self, *shapes: Shape) -> nn.Module:
-        return activation_module(self.name) or nn.Identity()
+        return make_activation(self.name) or nn.Identity()
 
 
 @dataclass(frozen=True)

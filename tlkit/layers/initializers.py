@@ -22,7 +22,7 @@ __all__ = [
     "TruncatedNormal",
     "Uniform",
     "as_weight_init",
-    "generator_for",
+    "make_generator",
     "initialize",
 ]
 
@@ -186,7 +186,7 @@ def _identity(weight: Tensor) -> None:
     torch.nn.init.eye_(weight)
 
 
-def generator_for(seed: int, name: str) -> torch.Generator:
+def make_generator(seed: int, name: str) -> torch.Generator:
     """Return a generator that depends on the seed and the vertex's name only.
 
     So a network's new weights do not depend on the order in which its layers were added.

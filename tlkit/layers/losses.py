@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlkit.errors import near_misses
-from tlkit.layers.activations import activation_name
+from tlkit.layers.activations import get_activation_name
 
-__all__ = ["ACTIVATION_OF", "MISSING", "check_loss", "check_output", "known", "loss_of"]
+__all__ = ["ACTIVATION_OF", "MISSING", "check_loss", "check_output", "is_known", "average_loss"]
 
 MISSING = -100  # a class number that is not known, as in torch; among numbers a missing label is NaN
 SMALLEST = 1e-7  # probability that a logarithm is taken of
@@ -27,7 +27,7 @@ ACTIVATION_OF = {
 PROBABILITIES = {"softmax": ("softmax",), "sigmoid": ("sigmoid", "hard_sigmoid")}  # what stands for an activation
 
 
-def loss_of(name: str, activation: nn.Module | None, raw: Tensor, labels: Tensor) -> Tensor:
+def average_loss(name: str, activation: nn.Module | None, raw: Tensor, labels: Tensor) -> Tensor:
     """Return the mean loss of a batch over the labels that are known.
 
     Parameters
@@ -45,7 +45,7 @@ def loss_of(name: str, activation: nn.Module | None, raw: Tensor, labels: Tensor
     return total / present.sum().clamp(min=1)
 
 
-def known(labels: Tensor) -> Tensor:
+def is_known(labels: Tensor) -> Tensor:
     """Say which labels are known: no NaN among numbers, not -100 among class numbers."""
     return ~labels.isnan() if labels.is_floating_point() else labels != MISSING
 
@@ -72,7 +72,7 @@ def check_output(name: str, loss: str, activation: nn.Module | None, units: int)
     ValueError
         When they do; the message names the vertex and the way out.
     """
-    kind = activation_name(activation)
+    kind = get_activation_name(activation)
     wanted = ACTIVATION_OF[loss]
     if kind == "softmax" and units == 1:
         problem = "A softmax over one class always answers 1. Use n_out=2, or loss='binary_cross_entropy'"
@@ -92,7 +92,7 @@ def check_output(name: str, loss: str, activation: nn.Module | None, units: int)
 def _negative_log_likelihood(activation: nn.Module | None, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     fused = isinstance(activation, nn.Softmax)
     logarithms = F.log_softmax(raw, 1) if fused else _answers(activation, raw).clamp(min=SMALLEST).log()
-    present = known(labels)
+    present = is_known(labels)
     if labels.is_floating_point():  # a probability for each class
         present = present.all(1)
         return _total(-(labels.nan_to_num(0.0) * logarithms).sum(1), present), present
@@ -140,7 +140,7 @@ def _targets(raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     (n,) for a single unit becomes (n, 1); class numbers become 1 for their class and 0 for the others.
     """
-    present = known(labels)
+    present = is_known(labels)
     single = labels.ndim == raw.ndim - 1
     if single and raw.shape[1] == 1:
         labels, present = labels.unsqueeze(1), present.unsqueeze(1)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tlkit.layers.activations import activation_module
+from tlkit.layers.activations import make_activation
 from tlkit.layers.initializers import Distribution, initialize
-from tlkit.layers.losses import ACTIVATION_OF, loss_of
+from tlkit.layers.losses import ACTIVATION_OF, average_loss
 from tlkit.layers.noise import DropConnect
 
 __all__ = [
@@ -30,9 +30,8 @@ __all__ = [
     "is_depthwise",
     "is_transparent",
     "is_weight_layer",
-    "n_out_of",
-    "resized",
-    "resized_norm",
+    "resize",
+    "resize_norm",
 ]
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -80,7 +79,7 @@ class Answering:
 
     def compute_loss(self, preactivation: Tensor, labels: Tensor) -> Tensor:
         """Return the weighted mean loss over a batch, fused with the activation."""
-        loss = loss_of(self.loss, self.activation, preactivation, labels)
+        loss = average_loss(self.loss, self.activation, preactivation, labels)
         return loss if self.loss_weight == 1 else self.loss_weight * loss
 
 
@@ -116,7 +115,7 @@ def is_depthwise(module: nn.Module) -> bool:
     return getattr(module, "groups", 1) > 1 and module.groups == module.in_channels == module.out_channels
 
 
-def resized(layer: nn.Module, n_in: int | None = None, n_out: int | None = None) -> nn.Module:
+def resize(layer: nn.Module, n_in: int | None = None, n_out: int | None = None) -> nn.Module:
     """Return a new layer of another width, with undrawn weights, the old one's form and what belongs to it.
 
     Raises
@@ -127,18 +126,18 @@ def resized(layer: nn.Module, n_in: int | None = None, n_out: int | None = None)
     if isinstance(layer, nn.Linear):
         new = nn.Linear(n_in or layer.in_features, n_out or layer.out_features, bias=layer.bias is not None)
     else:
-        new = _resized_convolution(layer, n_in or layer.in_channels, n_out or layer.out_channels)
+        new = _resize_convolution(layer, n_in or layer.in_channels, n_out or layer.out_channels)
     loss = getattr(layer, "loss", None)
     as_layer(new, Layer if loss is None else OutputLayer)
     if loss is not None:
         new.loss, new.loss_weight = loss, layer.loss_weight
     new.dropout, new.activation, new.weight_noise = layer.dropout, layer.activation, layer.weight_noise
     if layer.norm is not None:
-        new.norm = resized_norm(layer.norm, n_out or layer.norm.num_features)
+        new.norm = resize_norm(layer.norm, n_out or layer.norm.num_features)
     return new.to(dtype=layer.weight.dtype, device=layer.weight.device)
 
 
-def _resized_convolution(layer: nn.Module, n_in: int, n_out: int) -> nn.Module:
+def _resize_convolution(layer: nn.Module, n_in: int, n_out: int) -> nn.Module:
     groups = layer.groups
     if is_depthwise(layer):
         groups = n_out = n_in
@@ -158,7 +157,7 @@ def _resized_convolution(layer: nn.Module, n_in: int, n_out: int) -> nn.Module:
     )
 
 
-def resized_norm(norm: nn.Module, n: int) -> nn.Module:
+def resize_norm(norm: nn.Module, n: int) -> nn.Module:
     """Return a fresh batch normalization over `n` channels with the old one's constants."""
     new = type(norm)(n, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     like = next(iter([*norm.parameters(), *norm.buffers()]), None)
@@ -199,7 +198,7 @@ class Loss(Answering, nn.Module):
     def __init__(self, loss: str, loss_weight: float) -> None:
         super().__init__()
         self.loss, self.loss_weight = loss, loss_weight
-        self.activation = activation_module(ACTIVATION_OF[loss]) or nn.Identity()
+        self.activation = make_activation(ACTIVATION_OF[loss]) or nn.Identity()
 
     def preactivation(self, x: Tensor) -> Tensor:
         return x
@@ -227,11 +226,6 @@ class Subset(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, self.start : self.stop]
-
-
-def n_out_of(layer: nn.Module) -> int:
-    """Return the width of a weight layer."""
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
 def is_transparent(module: nn.Module) -> bool:

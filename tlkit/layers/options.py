@@ -174,7 +174,7 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Return everything that was given as plain data, for JSON."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not UNSET}
-        return {name: as_data(value) for name, value in given.items()}
+        return {name: to_plain(value) for name, value in given.items()}
 
     def __repr__(self) -> str:
         own = [f for f in fields(self) if f.name not in {option.name for option in fields(Options)}]
@@ -182,12 +182,12 @@ class Options:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-def as_data(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Return an option's value as plain data, for JSON."""
     if isinstance(value, Mapping):
-        return {key: as_data(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_data(item) for item in value]
+        return [to_plain(item) for item in value]
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 

@@ -13,26 +13,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from torch import Tensor
 
+from tlkit.colors import CURVES, INK, MUTED, NEUTRAL, RIGHT, RULE, WRONG
 from tlkit.errors import near_misses
-from tlkit.plots.figure import (
-    COLORS,
-    INK,
-    MUTED,
-    RIGHT,
-    STATES,
-    WIDTH,
-    WRONG,
-    Picture,
-    chart,
-    sheet,
-    shorten,
-    text_width,
-    write,
-)
+from tlkit.plots.figure import STATES, WIDTH, Picture, chart, sheet, shorten, text_width, write
+from tlkit.plots.smoothing import smooth
 
 __all__ = ["bars", "confusion_matrix", "learning_curves"]
-
-PLAIN = "#56B4E9"  # a bar that means neither frozen nor trainable
 
 
 def learning_curves(
@@ -91,7 +77,7 @@ def learning_curves(
     if show == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     for number, curve in enumerate(curves.values()):
-        _draw_curve(axes, curve, show, number % len(COLORS))
+        _draw_curve(axes, curve, show, number % len(CURVES))
     _label_ends(axes, [(curve.values[-1], texts[name]) for name, curve in curves.items()])
     names = ", ".join(name for name in named if name)
     course = [
@@ -116,9 +102,7 @@ def _curve(history: Any, show: str, scale: int) -> _Curve:
     steps, values = [step for step, _ in finite], [value for _, value in finite]
     if show == "accuracy" or not values:
         return _Curve(steps, values, values, 1, f"{values[-1]:.0%}" if values else "")
-    window = max(1, len(values) // 15)
-    recent = [values[max(0, number - window) : number] for number in range(1, len(values) + 1)]
-    means = [sum(part) / len(part) for part in recent]
+    means, window = smooth(values)
     return _Curve(steps, means, values, window, f"{means[-1]:.2f}" if len(finite) == len(points) else "diverged")
 
 
@@ -136,10 +120,10 @@ def _curve_message(curves: Mapping[str, _Curve], show: str, unit: str) -> str:
 
 def _draw_curve(axes: Axes, curve: _Curve, show: str, number: int) -> None:
     if curve.window > 1:
-        axes.plot(curve.steps, curve.raw, color=COLORS[number], linewidth=1, alpha=0.3)
+        axes.plot(curve.steps, curve.raw, color=CURVES[number], linewidth=1, alpha=0.3)
     # Training is drawn solid; test dashed, with a marker per measurement.
     test = {"linestyle": "--", "marker": "osD^v"[number], "markersize": 6, "clip_on": False}
-    axes.plot(curve.steps, curve.values, color=COLORS[number], linewidth=2.5, **(test if show == "accuracy" else {}))
+    axes.plot(curve.steps, curve.values, color=CURVES[number], linewidth=2.5, **(test if show == "accuracy" else {}))
 
 
 def _label_ends(axes: Axes, labels: list[tuple[float, str]]) -> None:
@@ -212,8 +196,8 @@ def confusion_matrix(evaluation: Any, *, title: str | None = None) -> Picture:
     axes.imshow(_shades(counts), extent=(left, right, low, top), aspect="auto", interpolation="nearest")
     axes.set(xlim=(0, WIDTH), ylim=(low + 8, 0))
     steps = range(0, len(classes) + 1, 1 if high > 6 else len(classes))  # lines would hide tiny cells
-    axes.hlines([top + step * high for step in steps], left, right, color="#CCCCCC", linewidth=0.8)
-    axes.vlines([left + step * wide for step in steps], top, low, color="#CCCCCC", linewidth=0.8)
+    axes.hlines([top + step * high for step in steps], left, right, color=RULE, linewidth=0.8)
+    axes.vlines([left + step * wide for step in steps], top, low, color=RULE, linewidth=0.8)
     style = {"ha": "center", "va": "center", "fontweight": "bold", "fontsize": 12 if high > 30 else 10}
     for row, column in counts.nonzero().tolist() if written else []:
         x, y = left + (column + 0.5) * wide, top + (row + 0.5) * high
@@ -273,7 +257,7 @@ def bars(values: Mapping[str, float], title: str, *, unit: str = "") -> Picture:
     axes = sheet(40 * len(values) + 4, title)
     for row, (name, value) in enumerate(values.items()):
         middle, length = 40 * row + 20, room * value / largest
-        style = next((STATES[word] for word in STATES if name.startswith(word)), {"facecolor": PLAIN})
+        style = next((STATES[word] for word in STATES if name.startswith(word)), {"facecolor": NEUTRAL})
         axes.add_patch(Rectangle((left, middle - 13), length, 26, linewidth=0, **style))
         write(axes, left - 8, middle, names[name], ha="right", va="center")
         write(axes, left + length + 8, middle, texts[name], va="center", fontweight="bold")

@@ -11,20 +11,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlkit.colors import FROZEN, GRID, INK, MUTED, TRAINABLE
+
 if TYPE_CHECKING:  # matplotlib is loaded when the first figure is made
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLORS",
-    "FROZEN",
-    "INK",
-    "MUTED",
-    "RIGHT",
     "STATES",
-    "TRAINABLE",
     "WIDTH",
-    "WRONG",
     "Picture",
     "chart",
     "panels",
@@ -34,19 +29,10 @@ __all__ = [
     "write",
 ]
 
-# Okabe and Ito's colors, which people with any color vision can tell apart.
-FROZEN = "#0072B2"  # always with diagonal hatching and the word
-TRAINABLE = "#E69F00"  # always plain and with the word
-RIGHT = "#009E73"
-WRONG = "#D55E00"
-COLORS = ("#009E73", "#CC79A7", "#000000", "#D55E00", "#56B4E9")  # curves: blue and orange keep their meaning
 STATES = {
     "frozen": {"facecolor": FROZEN, "hatch": "///", "edgecolor": "white"},
     "trainable": {"facecolor": TRAINABLE, "edgecolor": "white"},
 }
-INK = "#222222"
-MUTED = "#666666"
-
 WIDTH = 630  # pixels: 16 cm at DPI
 DPI = 100
 FONT_SIZE = 10  # points; the smallest in any figure
@@ -155,7 +141,7 @@ def _dress(axes: Axes, xlabel: str) -> None:
     axes.set_facecolor("white")
     axes.tick_params(which="both", colors=INK, labelsize=FONT_SIZE)
     axes.set_xlabel(xlabel, color=INK, fontsize=FONT_SIZE)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))

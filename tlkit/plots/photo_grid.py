@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from tlkit.plots.figure import MUTED, RIGHT, WIDTH, WRONG, Picture, sheet, shorten, text_width, write
+from tlkit.colors import GRID, MUTED, RIGHT, WRONG
+from tlkit.plots.figure import WIDTH, Picture, sheet, shorten, text_width, write
 
 __all__ = ["image_grid"]
 
@@ -152,7 +153,7 @@ def _draw_image(axes: Axes, image: Tensor, caption: dict[str, Any], x: float, y:
         return
     percent = f" {caption['probability']:.0%}"
     word = shorten(caption["predicted"], side + 10 - text_width(percent))
-    axes.add_patch(Rectangle((x, y + side + 5), side, 7, facecolor="#DDDDDD"))
+    axes.add_patch(Rectangle((x, y + side + 5), side, 7, facecolor=GRID))
     axes.add_patch(Rectangle((x, y + side + 5), side * caption["probability"], 7, facecolor=color))
     write(axes, x, y + side + 14, word + percent, va="top")
     if caption["correct"] is not None:

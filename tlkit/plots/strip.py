@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from tlkit.colors import INK, MUTED
 from tlkit.errors import near_misses
 from tlkit.graph.network import Network
-from tlkit.graph.summary import weights_by_vertex
-from tlkit.plots.figure import INK, MUTED, STATES, WIDTH, Picture, sheet, shorten, text_width, write
+from tlkit.graph.summary import collect_weights
+from tlkit.plots.figure import STATES, WIDTH, Picture, sheet, shorten, text_width, write
 
 __all__ = ["draw_strip", "network_strip"]
 
@@ -32,7 +33,7 @@ def network_strip(net: Network, *, title: str | None = None) -> Picture:
     title : str, optional
         The figure's message; by default the number of trainable parameters.
     """
-    counts = {name: sum(map(Tensor.numel, own.values())) for name, own in weights_by_vertex(net).items()}
+    counts = {name: sum(map(Tensor.numel, own.values())) for name, own in collect_weights(net).items()}
     blocks = [
         (name, type(vertex.module).__name__, counts[name], name in net.frozen) for name, vertex in net.vertices.items()
     ]

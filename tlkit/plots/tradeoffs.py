@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
+from tlkit.colors import CURVES, INK
 from tlkit.errors import near_misses
 from tlkit.memory import readable_size
-from tlkit.plots.figure import COLORS, INK, Picture, panels, shorten
+from tlkit.plots.figure import Picture, panels, shorten
 from tlkit.profiling import CutProfile, FreezeProfile
 
 __all__ = ["freeze_profile"]
@@ -56,7 +57,7 @@ def freeze_profile(
     Picture('Accuracy at 2 cut points against what they cost')
     """
     named = dict(profiles) if isinstance(profiles, Mapping) else {"": profiles}
-    chosen = _chosen(named, choice)
+    chosen = _find_choice(named, choice)
     message = title or _message(named, chosen)
     names = [name for name in named if name]
     top = LEGEND * (len(names) + bool(chosen))
@@ -75,7 +76,7 @@ def freeze_profile(
     )
 
 
-def _chosen(named: Mapping[str, FreezeProfile], choice: str | None) -> dict[str, CutProfile]:
+def _find_choice(named: Mapping[str, FreezeProfile], choice: str | None) -> dict[str, CutProfile]:
     """Return the chosen row of each profile that has it."""
     found = {
         name: row
@@ -91,7 +92,7 @@ def _chosen(named: Mapping[str, FreezeProfile], choice: str | None) -> dict[str,
 
 
 def _draw(panel: Axes, rows: tuple[CutProfile, ...], cost: Callable[[CutProfile], float], number: int) -> None:
-    style = {"color": COLORS[number % 5], "marker": MARKERS[number % 5], "linestyle": DASHES[number % 5]}
+    style = {"color": CURVES[number % 5], "marker": MARKERS[number % 5], "linestyle": DASHES[number % 5]}
     x = [_above_zero(cost(row)) for row in rows]
     panel.plot(x, [row.accuracy for row in rows], markersize=5, linewidth=1.5, clip_on=False, **style)
 
@@ -129,7 +130,7 @@ def _seconds(value: float) -> str:
 
 def _write_legend(panel: Axes, names: list[str], choice: str | None) -> None:
     lines = [
-        Line2D([], [], color=COLORS[number % 5], marker=MARKERS[number % 5], linestyle=DASHES[number % 5], markersize=5)
+        Line2D([], [], color=CURVES[number % 5], marker=MARKERS[number % 5], linestyle=DASHES[number % 5], markersize=5)
         for number in range(len(names))
     ]
     words = [*names, *([f"your choice: {choice}"] if choice is not None else [])]

@@ -13,11 +13,10 @@ from safetensors import safe_open
 from tlkit.files.publishing import published
 from tlkit.files.weights import copied_out, mapped, write_weights
 from tlkit.graph.network import Network
-from tlkit.saving import _apart, _together
-from tlkit.scale.packing import numbers_of
-from tlkit.training.optimizers import Optimizers
+from tlkit.scale.packing import collect_numbers
+from tlkit.training.optimizers import Optimizers, join_state, part_state
 
-__all__ = ["Progress", "read_progress", "take_over", "write_checkpoint"]
+__all__ = ["Progress", "read_progress", "restore_checkpoint", "write_checkpoint"]
 
 
 @dataclass
@@ -50,10 +49,10 @@ class Progress:
 
 def write_checkpoint(net: Network, progress: Progress, path: Path) -> None:
     """Write a network's weights, what its updaters remember, and how far it has come."""
-    plain, tensors = _apart(net.optimizers.state() if net.optimizers else {})
+    plain, tensors = part_state(net.optimizers.state() if net.optimizers else {})
     header = {"progress": asdict(progress), "updater_state": plain}
     with published(path, "fit.safetensors") as temporary:
-        weights = {name: value.detach().cpu().contiguous() for name, value in numbers_of(net).items()}
+        weights = {name: value.detach().cpu().contiguous() for name, value in collect_numbers(net).items()}
         write_weights(weights | tensors, temporary, {"tlkit": json.dumps(header)})
 
 
@@ -62,27 +61,16 @@ def read_progress(path: Path) -> Progress:
     return Progress(**_header(path)["progress"])
 
 
-def take_over(net: Network, path: Path) -> Progress:
+def restore_checkpoint(net: Network, path: Path) -> Progress:
     """Give a network the weights, the updaters' memory and the epochs of a checkpoint, and return how far it came."""
     header, tensors = _header(path), copied_out(lambda: mapped(path))
     with torch.no_grad():
-        for name, value in numbers_of(net).items():
+        for name, value in collect_numbers(net).items():
             value.copy_(tensors[name])
-    optimizers = Optimizers.of(net)
-    where = {name: value.device for name, value in net.named_parameters()}
-    state = _together(header["updater_state"], tensors)
-    optimizers.restore({name: _moved(values, where[name]) for name, values in state.items()})
+    Optimizers.of(net).restore(join_state(header["updater_state"], tensors))
     progress = Progress(**header["progress"])
     net.epochs_seen = progress.epochs_seen
     return progress
-
-
-def _moved(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    # counts of steps, which have no dimension, stay where torch.optim keeps them
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) and value.ndim else value
-        for name, value in values.items()
-    }
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tlkit.memory import counted
 if TYPE_CHECKING:
     from tlkit.scale.engine import Ray
 
-__all__ = ["connected", "quiet", "require_ray", "stop"]
+__all__ = ["connect", "silence", "require_ray", "stop"]
 
 ATTEMPTS = 3  # on a busy machine a start of Ray may fail
 HOPELESS = ("AuthenticationError", "ValueError")  # no token, or an address that is none: the next attempt ends alike
@@ -40,7 +40,7 @@ def require_ray() -> None:
         raise ImportError(msg)
 
 
-def connected(settings: Ray) -> ModuleType:
+def connect(settings: Ray) -> ModuleType:
     """Return the module `ray`, connected to a cluster; what this process is connected to already is kept.
 
     Raises
@@ -139,7 +139,7 @@ def stop() -> None:
 
 
 @contextmanager
-def quiet(name: str) -> Iterator[None]:
+def silence(name: str) -> Iterator[None]:
     """Keep a part of Ray from writing between a notebook's lines, unless something failed."""
     logger = logging.getLogger(name)
     before = logger.level

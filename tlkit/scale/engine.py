@@ -80,7 +80,7 @@ class Ray:
                 "the cluster with address='auto', or hand a script in: ray job submit -- python script.py."
             )
             raise ValueError(msg)
-        is_exact(self.engine, 1)
+        is_exact(self.engine)
         require_ray()
 
     def featurize(

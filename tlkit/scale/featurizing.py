@@ -15,16 +15,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm.auto import tqdm
 
 from tlkit.features.shards import StoreError, publish
-from tlkit.features.spec import Layout, StoreSpec
-from tlkit.features.store import FeatureStore, prepare
+from tlkit.features.spec import StoreSpec
+from tlkit.features.store import FeatureStore, fill_store, show_progress
 from tlkit.files.storage import RemotePath, place
 from tlkit.images.decoding import BadImagesError
-from tlkit.scale.cluster import connected, quiet
-from tlkit.scale.packing import structure_of, write_network
-from tlkit.scale.workers import Job, ShardFeaturizer, task_of
+from tlkit.scale.cluster import connect, silence
+from tlkit.scale.packing import copy_structure, write_network
+from tlkit.scale.workers import Job, ShardFeaturizer, write_task
 
 if TYPE_CHECKING:
     from tlkit.helper import TransferLearningHelper
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["featurize"]
 
-ROUNDS = 3
 MOST_BLOCKS = 10_000  # that Ray schedules one by one; with more shards than that, a block holds several
 
 
@@ -51,22 +49,11 @@ def featurize(
     _check(data, to, views)
     folder = place(to).absolute()
     spec, compute = helper.plan(data, settings.engine, dtype=dtype, batch_size=batch_size)
-    work = prepare(folder, spec)
-    pending, computed = work.shards, 0
-    for _ in range(ROUNDS):  # more than one only when several drivers, or a dead one's last workers, write here
-        if not pending:
-            break
-        computed += _make(settings, helper, data, folder, spec, pending, compute.batch_size, progress=progress)
-        pending = prepare(folder, spec).shards
-    if pending or Layout.read(folder) != spec.layout:
-        msg = (
-            f"Another process keeps writing other features into '{folder}'. "
-            "Wait for it to end, or give each its own folder."
-        )
-        raise StoreError(msg)
-    store = FeatureStore(folder)
-    store.computed, store.reasons = computed, work.reasons
-    return store
+
+    def fill_shards(numbers: Sequence[int]) -> int:
+        return _make(settings, helper, data, folder, spec, numbers, compute.batch_size, progress=progress)
+
+    return fill_store(folder, spec, fill_shards)
 
 
 def _check(data: Any, to: Any, views: Any) -> None:
@@ -96,23 +83,16 @@ def _make(
     progress: bool,
 ) -> int:
     """Make shards on the cluster, and return how many were computed."""
-    ray = connected(settings)
+    ray = connect(settings)
     computed, broken = 0, []
-    done = len(spec) - sum(len(spec.layout.shards[number].rows) for number in numbers)
     with (
         _weights(folder, helper.frozen_network) as weights,
-        tqdm(
-            desc=f"Featurize into {folder.name}",
-            initial=done,
-            total=len(spec),
-            unit=" rows",
-            disable=not progress,
-        ) as bar,
+        show_progress(folder, spec, numbers, shown=progress) as bar,
     ):
         job = Job(
             store=str(folder),
             weights=str(weights),
-            structure=structure_of(helper.frozen_network),
+            structure=copy_structure(helper.frozen_network),
             root=str(data.root),
             geometry=data.geometry,
             classes=spec.classes,
@@ -124,7 +104,7 @@ def _make(
             threads=settings.cpus_per_worker,
             device="cuda" if settings.gpus_per_worker else "cpu",
         )
-        for record in _records(ray, settings, job, [task_of(spec, data.paths, number) for number in numbers]):
+        for record in _records(ray, settings, job, [write_task(spec, data.paths, number) for number in numbers]):
             if isinstance(weights, Path):
                 os.utime(weights)  # in use: what is a day old is swept away
             for text in record["warnings"]:
@@ -153,7 +133,7 @@ def _records(ray: ModuleType, settings: Ray, job: Job, tasks: Sequence[str]) -> 
         num_cpus=settings.cpus_per_worker,
         num_gpus=settings.gpus_per_worker or None,
     )
-    with quiet("ray.data"):
+    with silence("ray.data"):
         for row in records.iter_rows():
             yield json.loads(row["record"])
 

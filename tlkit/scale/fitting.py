@@ -19,11 +19,12 @@ from tlkit.features.shards import explain_failed_writes, sweep
 from tlkit.features.store import FeatureStore
 from tlkit.files.storage import RemotePath
 from tlkit.graph.network import Network
-from tlkit.scale.checkpoints import Progress, read_progress, take_over, write_checkpoint
-from tlkit.scale.cluster import connected, quiet
-from tlkit.scale.loop import FitJob, stop_file, train_on_ray
-from tlkit.scale.packing import structure_of
-from tlkit.training.loop import History, as_data, check_training, take_classes
+from tlkit.scale.checkpoints import Progress, read_progress, restore_checkpoint, write_checkpoint
+from tlkit.scale.cluster import connect, silence
+from tlkit.scale.loop import FitJob, name_stop_file, train_on_ray
+from tlkit.scale.packing import copy_structure
+from tlkit.training.data import wrap_data
+from tlkit.training.loop import History, check_training, take_classes
 
 if TYPE_CHECKING:
     from tlkit.scale.engine import Ray
@@ -49,7 +50,7 @@ def fit(
 ) -> History:
     """Train a network on the features of a store, on the workers of a cluster."""
     _check(net, features, listeners)
-    store = as_data(features, net)
+    store = wrap_data(features, net)
     total = check_training(net, store, epochs, batch_size, max_iterations)
     start = time.perf_counter()
     with _checkpoint(store.path.absolute()) as path, _seeded(net):
@@ -57,7 +58,7 @@ def fit(
         job = FitJob(
             store=str(store.path.absolute()),
             checkpoint=str(path),
-            structure=structure_of(net),
+            structure=copy_structure(net),
             epochs=epochs,
             batch_size=batch_size,
             total=total,
@@ -67,7 +68,7 @@ def fit(
             device="cuda" if settings.gpus_per_worker else "cpu",
         )
         interrupted = _train(settings, job, path, progress=progress)
-        done = take_over(net, path)
+        done = restore_checkpoint(net, path)
     net.eval()
     take_classes(net, store)
     if interrupted:
@@ -101,7 +102,7 @@ def _check(net: Network, features: Any, listeners: Sequence[Any]) -> None:
 
 def _in_training(net: Network) -> list[torch.nn.Module]:
     """Return a network's modules as they are while it trains, and leave it as it was."""
-    twin = structure_of(net)
+    twin = copy_structure(net)
     return list(twin.train().modules())
 
 
@@ -111,7 +112,7 @@ def _train(settings: Ray, job: FitJob, path: Path, *, progress: bool) -> bool:
     Ray's trainer works in a thread: in the main one it would take the Stop button for itself, for good. When the
     checkpoint says that training has ended, the trainer has nothing left to do, and is not waited for without end.
     """
-    connected(settings)
+    connect(settings)
     failures: list[Exception] = []
     thread = threading.Thread(target=_run, args=(settings, job, failures), daemon=True)
     last_word = time.monotonic()
@@ -126,11 +127,11 @@ def _train(settings: Ray, job: FitJob, path: Path, *, progress: bool) -> bool:
                 if time.monotonic() - last_word > PATIENCE:
                     break
         except KeyboardInterrupt:
-            stop_file(path).touch()
+            name_stop_file(path).touch()
             thread.join(PATIENCE)
             return True
         finally:
-            stop_file(path).unlink(missing_ok=True)
+            name_stop_file(path).unlink(missing_ok=True)
     if failures and not read_progress(path).ended:
         reasons = getattr(failures[0], "worker_failures", None) or {0: failures[0]}
         lines = str(next(iter(reasons.values()))).strip().splitlines() or ["no reason given"]
@@ -153,7 +154,7 @@ def _run(settings: Ray, job: FitJob, failures: list[Exception]) -> None:
     scaling = ScalingConfig(
         num_workers=settings.workers, use_gpu=bool(settings.gpus_per_worker), resources_per_worker=resources
     )
-    with tempfile.TemporaryDirectory(prefix="tlkit-fit-", ignore_cleanup_errors=True) as notes, quiet("ray.train"):
+    with tempfile.TemporaryDirectory(prefix="tlkit-fit-", ignore_cleanup_errors=True) as notes, silence("ray.train"):
         # what Ray itself notes of a run; checkpoints are ours
         config = RunConfig(name="fit", storage_path=notes, failure_config=FailureConfig(max_failures=FAILURES))
         trainer = TorchTrainer(train_on_ray, train_loop_config={"job": job}, scaling_config=scaling, run_config=config)

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tlkit.features.moving import move
 from tlkit.features.store import FeatureStore
 from tlkit.graph.network import Network
-from tlkit.scale.checkpoints import Progress, take_over, write_checkpoint
-from tlkit.scale.packing import made_network
-from tlkit.training.loop import compute_loss, next_order
+from tlkit.scale.checkpoints import Progress, restore_checkpoint, write_checkpoint
+from tlkit.scale.packing import make_network
+from tlkit.training.loop import begin_epoch, compute_loss
 from tlkit.training.optimizers import Optimizers
 
-__all__ = ["FitJob", "stop_file", "train", "train_on_ray"]
+__all__ = ["FitJob", "name_stop_file", "train", "train_on_ray"]
 
 READ_BYTES = 64 * 1000**2  # of features that a worker reads from its shards together
 LOOK_EVERY = 1.0  # seconds between looks for a wish to stop
@@ -73,9 +74,9 @@ def train_on_ray(config: dict[str, FitJob]) -> None:
 def train(job: FitJob, rank: int, world: int, add_up: AddUp) -> None:
     """Train from the checkpoint on; the first worker replaces it after each epoch."""
     torch.set_num_threads(job.threads)
-    net, path = made_network(job.structure, job.device), Path(job.checkpoint)
-    progress = take_over(net, path)
-    rows, group = _OwnRows(job, rank, world), _Group(net, add_up, stop_file(path) if rank == 0 else None)
+    net, path = make_network(job.structure, job.device), Path(job.checkpoint)
+    progress = restore_checkpoint(net, path)
+    rows, group = _OwnRows(job, rank, world), _Group(net, add_up, name_stop_file(path) if rank == 0 else None)
     if net.seed is not None:
         torch.manual_seed(net.seed + net.epochs_seen + SEEDS_APART * rank)
     net.train()
@@ -97,7 +98,7 @@ def _is_over(job: FitJob, progress: Progress) -> bool:
     return bool(progress.stopped) or progress.epoch >= job.epochs or len(progress.losses) >= job.total
 
 
-def stop_file(checkpoint: Path) -> Path:
+def name_stop_file(checkpoint: Path) -> Path:
     """Return the file whose presence asks the workers of a fit to stop after a batch."""
     return checkpoint.with_name(f"{checkpoint.name}.stop.tmp")
 
@@ -167,9 +168,7 @@ class _OwnRows:
 
     def __init__(self, job: FitJob, rank: int, world: int) -> None:
         self.job, self.rank, self.world = job, rank, world
-        self.store = FeatureStore(job.store)
-        self.store.in_memory = False  # reads what is asked for from the files, shard by shard
-        self.rows_per_shard = len(self.store._layout.shards[0].rows)
+        self.store = FeatureStore(job.store, in_memory=False)  # reads what is asked for, shard by shard
 
     def __len__(self) -> int:
         return len(self.store)
@@ -182,28 +181,28 @@ class _OwnRows:
 
     def epoch(self, net: Network) -> Iterator[tuple[Any, Tensor, int]]:
         """Yield the own rows of each batch, which may be none, and the size of the whole batch."""
-        order = next_order(net, self, self.job.shuffle)
+        order = begin_epoch(net, self, self.job.shuffle)
         order = torch.arange(len(self)) if order is None else order
         batches = order.split(self.job.batch_size)
         together = max(1, READ_BYTES * len(self) // (self.store.nbytes * self.job.batch_size) * self.world)
         for start in range(0, len(batches), together):
             some = batches[start : start + together]
-            own = [rows[(rows // self.rows_per_shard) % self.world == self.rank] for rows in some]
+            own = [rows[(rows // self.store.rows_per_shard) % self.world == self.rank] for rows in some]
             for (x, labels), rows in zip(self._read(own), some, strict=True):
                 yield x, labels, len(rows)
 
     def _read(self, own: list[Tensor]) -> Iterator[tuple[Any, Tensor]]:
         """Read the rows of several batches together, and part them again."""
         counts, rows = [len(rows) for rows in own], torch.cat(own)
-        where = self.job.device
         if not len(rows):
-            names = {name: torch.empty(0, *shape, device=where) for name, shape in self.store.shapes.items()}
+            names = {name: torch.empty(0, *shape) for name, shape in self.store.shapes.items()}
             x, labels = (names if len(names) > 1 else names.popitem()[1]), torch.empty(0, dtype=torch.long)
         else:
             [(x, labels)] = self.store.batches(len(rows), rows)
-        labels = labels.to(where).split(counts)
+        x, labels = move((x, labels), torch.device(self.job.device))
+        labels = labels.split(counts)
         if not isinstance(x, dict):
-            return zip(x.to(where).split(counts), labels, strict=True)
-        parted = [value.to(where).split(counts) for value in x.values()]
+            return zip(x.split(counts), labels, strict=True)
+        parted = [value.split(counts) for value in x.values()]
         named = (dict(zip(x, values, strict=True)) for values in zip(*parted, strict=True))
         return zip(named, labels, strict=True)

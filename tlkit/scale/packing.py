@@ -11,34 +11,34 @@ from torch import Tensor, nn
 from tlkit.files.weights import copied_out, mapped, write_weights
 from tlkit.graph.network import Network
 
-__all__ = ["filled_network", "made_network", "numbers_of", "structure_of", "write_network"]
+__all__ = ["fill_network", "make_network", "collect_numbers", "copy_structure", "write_network"]
 
 
-def structure_of(net: Network) -> Network:
+def copy_structure(net: Network) -> Network:
     """Return a copy whose weights have shapes and number types only, so that it is small to send."""
     return _with_space(net, "meta")
 
 
 def write_network(net: Network, path: Path) -> None:
     """Write all numbers of a network to a safetensors file."""
-    write_weights({name: value.detach().cpu().contiguous() for name, value in numbers_of(net).items()}, path, {})
+    write_weights({name: value.detach().cpu().contiguous() for name, value in collect_numbers(net).items()}, path, {})
 
 
-def filled_network(structure: Network, path: Path, device: str = "cpu") -> Network:
+def fill_network(structure: Network, path: Path, device: str = "cpu") -> Network:
     """Return a network of this structure with the numbers of a file."""
-    net, values = made_network(structure, device), copied_out(lambda: mapped(path))
+    net, values = make_network(structure, device), copied_out(lambda: mapped(path))
     with torch.no_grad():
-        for name, value in numbers_of(net).items():
+        for name, value in collect_numbers(net).items():
             value.copy_(values[name])
     return net
 
 
-def made_network(structure: Network, device: str = "cpu") -> Network:
+def make_network(structure: Network, device: str = "cpu") -> Network:
     """Return a network of this structure whose numbers are still to be filled in."""
     return _with_space(structure, device)
 
 
-def numbers_of(net: Network) -> dict[str, Tensor]:
+def collect_numbers(net: Network) -> dict[str, Tensor]:
     """Return all tensors of a network by name, those that a state dict leaves out too."""
     return {
         **dict(net.named_buffers(remove_duplicate=False)),

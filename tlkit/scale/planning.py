@@ -13,13 +13,14 @@ import torch
 
 from tlkit.builder import TransferLearning
 from tlkit.errors import quoted
-from tlkit.features.engines import Engine, batch_size_for
+from tlkit.features.engines import Engine, choose_batch_size
 from tlkit.features.spec import StoreSpec
 from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
 from tlkit.images.decoding import Geometry, decode
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.memory import counted, readable_size
+from tlkit.tables import html_row, html_table
 
 __all__ = ["Plan", "plan"]
 
@@ -217,16 +218,9 @@ class Plan:
 
     def _repr_html_(self) -> str:
         name, number = "padding:2px 12px 2px 0;text-align:left", "padding:2px 0 2px 16px;text-align:right"
-        lines = "".join(
-            f'<tr><td style="{name}">{escape(what)}</td>'
-            + "".join(f'<td style="{number}">{cell}</td>' for cell in cells)
-            + "</tr>"
-            for what, cells in self.rows().items()
-        )
-        return (
-            f'<table style="border-collapse:collapse"><caption style="text-align:left;white-space:nowrap">'
-            f"{escape(self._caption())}</caption>{lines}</table><p>{escape(self._rates())}</p>"
-        )
+        rows = [html_row([what, *cells], [name, *[number] * len(cells)]) for what, cells in self.rows().items()]
+        html = html_table(rows, caption=self._caption(), caption_style="text-align:left;white-space:nowrap")
+        return f"{html}<p>{escape(self._rates())}</p>"
 
     def _caption(self) -> str:
         return f"Featurize up to {quoted(self.boundary)}, {readable_size(self.bytes_per_row)} of features a picture"
@@ -246,7 +240,7 @@ class Plan:
 def _images_per_second(helper: TransferLearningHelper, rows: int, dtype: torch.dtype) -> float:
     """Run the frozen part in the form that `featurize` would take for so many rows."""
     net = helper.frozen_network
-    batch = batch_size_for(net)
+    batch = choose_batch_size(net)
     engine = Engine("auto", net, rows, batch, dtype)
     with torch.random.fork_rng(devices=[]):
         x = {name: torch.randn(batch, *shape) for name, shape in net.input_shapes.items()}

@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tlkit.features.engines import Engine
+from tlkit.features.engines import Engine, RowFeaturizer
 from tlkit.features.shards import Shard, StoreError
-from tlkit.features.spec import StoreSpec
+from tlkit.features.spec import ShardSpec, StoreSpec
 from tlkit.features.store import fill_shard
 from tlkit.files.storage import RemotePath, on_disk, place
 from tlkit.graph.network import Network
-from tlkit.helper import _Rows
 from tlkit.images.decoding import BadImagesError, Geometry, Pictures
 from tlkit.images.sets import ImageSet
-from tlkit.scale.packing import filled_network
+from tlkit.scale.packing import fill_network
 
-__all__ = ["Job", "ShardFeaturizer", "task_of"]
+__all__ = ["Job", "ShardFeaturizer", "write_task"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,11 @@ class Job:
     device: str
 
 
-def task_of(spec: StoreSpec, paths: tuple[Path | RemotePath, ...], number: int) -> str:
+def write_task(spec: StoreSpec, paths: tuple[Path | RemotePath, ...], number: int) -> str:
     """Describe a shard as text: all that it takes to make it, besides the job."""
-    shard = spec.layout.shards[number]
-    labels, images = spec.rows_of(shard.rows)
-    files = [str(path) for path in paths[shard.start : shard.stop]]
-    content = {"shard": [number, shard.start, shard.stop, shard.inputs], "labels": labels, "images": images}
-    return json.dumps(content | {"paths": files})
+    part = spec.shard(number)
+    files = [str(path) for path in paths[part.shard.start : part.shard.stop]]
+    return json.dumps({"shard": astuple(part.shard), "labels": part.labels, "images": part.images, "paths": files})
 
 
 class ShardFeaturizer:
@@ -88,7 +83,7 @@ class ShardFeaturizer:
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
-        net = filled_network(job.structure, on_disk(place(job.weights)), job.device)
+        net = fill_network(job.structure, on_disk(place(job.weights)), job.device)
         self.run = Engine(job.engine, net, job.rows, job.batch_size, getattr(torch, job.dtype))
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
@@ -109,24 +104,12 @@ class ShardFeaturizer:
 
     def _fill(self, shard: Shard, task: Mapping[str, Any]) -> bool:
         job = self.job
+        spec = ShardSpec(shard, job.shapes, job.dtype, task["labels"], task["images"])
         paths = [place(path) for path in task["paths"]]
         pictures = Pictures(place(job.root), paths, job.geometry, threads=job.threads, cache_megabytes=0)
         data = ImageSet(pictures, torch.tensor(task["labels"]), job.classes)
-        part = SimpleNamespace(  # what `fill_shard` reads of a StoreSpec, for this shard alone
-            layout=SimpleNamespace(shards={shard.number: shard}),
-            rows_of=lambda rows: (task["labels"], task["images"]),
-            shapes=job.shapes,
-            dtype=job.dtype,
-        )
-        compute = _Shard(self.run, data, job.batch_size, getattr(torch, job.dtype))
-        return fill_shard(job.store, part, shard.number, compute)
-
-
-class _Shard(_Rows):
-    """Computes the rows of a shard whose data set holds no others."""
-
-    def __call__(self, rows: range) -> dict[str, Tensor]:
-        return super().__call__(range(len(rows)))
+        compute = RowFeaturizer(self.run, data, job.batch_size, getattr(torch, job.dtype), first=shard.start)
+        return fill_shard(job.store, spec, compute)
 
 
 def _sentence(error: Exception) -> str:

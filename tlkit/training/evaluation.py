@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from tlkit.colors import RIGHT, translucent
+from tlkit.features.moving import find_device, move
 from tlkit.layers.losses import MISSING
+from tlkit.tables import html_row, html_table
+from tlkit.training.data import wrap_data
 
 __all__ = ["ClassScore", "Evaluation", "evaluate"]
 
 LARGEST_MATRIX = 20  # classes; a bigger confusion matrix is no longer read, only counted
+NUMBER = "text-align:right;padding:0.2em 0.7em"
+MARKED = f";font-weight:bold;background:{translucent(RIGHT, 0.25)}"
 
 
 class ClassScore(NamedTuple):
@@ -160,17 +165,16 @@ class Evaluation:
         )
         if len(self.classes) > LARGEST_MATRIX:
             return f"{scores}<p>Confusion matrix: {self._too_large()}</p>"
-        head = "".join(_cell(name, tag="th") for name in ("", *self.classes, "recall"))
-        rows = [f"<tr>{head}</tr>"]
+        styles = [NUMBER] * (len(self.classes) + 2)
+        rows = [html_row(["", *self.classes, "recall"], styles, heads=len(styles))]
         for number, score in enumerate(self.per_class):
-            counts = self.confusion[number].tolist()
-            cells = [_cell(f"{count:,}", marked=column == number) for column, count in enumerate(counts)]
-            rows.append(f"<tr>{_cell(score.name, tag='th')}{''.join(cells)}{_cell(f'{score.recall:.3f}')}</tr>")
-        precisions = "".join(_cell(f"{score.precision:.3f}") for score in self.per_class)
-        rows.append(f"<tr>{_cell('precision', tag='th')}{precisions}{_cell('')}</tr>")
+            counts = [f"{count:,}" for count in self.confusion[number].tolist()]
+            marked = [NUMBER + MARKED * (place == number + 1) for place in range(len(styles))]
+            rows.append(html_row([score.name, *counts, f"{score.recall:.3f}"], marked, heads=1))
+        precisions = [f"{score.precision:.3f}" for score in self.per_class]
+        rows.append(html_row(["precision", *precisions, ""], styles, heads=1))
         reading = "<p>Each row: the images of one true class. Each column: the images predicted as that class.</p>"
-        table = f'<table style="border-collapse:collapse">{"".join(rows)}</table>'
-        return f'{scores}<div style="overflow-x:auto">{table}</div>{reading}'
+        return scores + html_table(rows, scrolls=True) + reading
 
     def _averaging(self) -> str:
         return f"precision, recall and F1 are means over {len(self.classes)} classes"
@@ -220,19 +224,20 @@ def evaluate(net: nn.Module, data: Any, *, batch_size: int = 16) -> Evaluation:
     if batch_size < 1:
         msg = f"batch_size is the number of rows per forward pass, at least 1; got {batch_size!r}."
         raise ValueError(msg)
+    data = wrap_data(data)
     classes = tuple(getattr(data, "classes", None) or ())
     _warn_of_other_names(tuple(getattr(net, "classes", None) or ()), classes)
     answers, labels = [], []
     scores = _answers_scores(net)
     with _evaluation_mode(net) as place, torch.inference_mode():
-        for x, y in _batches(data, batch_size):
+        for x, y in data.batches(batch_size):
             if len(y) == 0:
                 continue
-            answer = net(_to(x, place))
+            answer = net(move(x, place))
             answer = answer.cpu() if isinstance(answer, Tensor) else answer
             if scores:
                 answer = answer.softmax(1)  # the order of the classes stays
-            answer, y = _labelled(answer, y.cpu())
+            answer, y = _drop_missing(answer, y.cpu())
             _check_rows(answer, y, classes)  # now, not after the last of many batches
             answers.append(answer)
             labels.append(y)
@@ -261,28 +266,10 @@ def _evaluation_mode(net: nn.Module) -> Iterator[torch.device]:
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        yield next(net.parameters(), next(net.buffers(), torch.empty(0))).device
+        yield find_device(net)
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
-    if hasattr(data, "batches"):
-        yield from data.batches(batch_size)
-        return
-    if hasattr(data, "test") or not isinstance(data, tuple) or len(data) != 2:
-        hint = "; pass its .test or its .train" if hasattr(data, "test") else ""
-        msg = f"evaluate takes images, features or a tuple of tensors (x, y); got a {type(data).__name__}{hint}."
-        raise TypeError(msg)
-    x, y = data[0], torch.as_tensor(data[1])
-    for tensor in x.values() if isinstance(x, dict) else [x]:
-        if len(tensor) != len(y):
-            msg = f"A tuple (x, y) holds one label per row of x; got {len(tensor)} rows and {len(y)} labels."
-            raise ValueError(msg)
-    for start in range(0, len(y), batch_size):
-        rows = slice(start, start + batch_size)
-        yield {name: tensor[rows] for name, tensor in x.items()} if isinstance(x, dict) else x[rows], y[rows]
 
 
 def _answers_scores(net: nn.Module) -> bool:
@@ -292,16 +279,12 @@ def _answers_scores(net: nn.Module) -> bool:
     return getattr(module, "loss", None) == "hinge" and isinstance(module.activation, nn.Identity)
 
 
-def _labelled(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:
+def _drop_missing(answer: Any, labels: Tensor) -> tuple[Any, Tensor]:
     """Leave out the rows whose label is missing."""
     missing = labels == MISSING
     if not isinstance(answer, Tensor) or labels.ndim != 1 or len(answer) != len(labels) or not missing.any():
         return answer, labels
     return answer[~missing], labels[~missing]
-
-
-def _to(x: Any, device: torch.device) -> Any:
-    return {name: tensor.to(device) for name, tensor in x.items()} if isinstance(x, dict) else x.to(device)
 
 
 def _check_rows(answer: Any, labels: Tensor, classes: tuple[str, ...]) -> None:
@@ -347,9 +330,3 @@ def _check_probabilities(answer: Tensor) -> None:
             f"{answer.max():.3g}. If the network ends in logits, append a softmax: nn.Sequential(net, nn.Softmax(1))."
         )
         raise ValueError(msg)
-
-
-def _cell(text: str, *, tag: str = "td", marked: bool = False) -> str:
-    # A translucent background and no text color: readable on a light and on a dark page.
-    mark = ";font-weight:bold;background:rgba(0,158,115,0.25)" if marked else ""
-    return f'<{tag} style="text-align:right;padding:0.2em 0.7em{mark}">{escape(text)}</{tag}>'

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tlkit.builder import TransferLearning
 from tlkit.features.rows import FeatureRows
 from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Output
-from tlkit.layers.initializers import generator_for
+from tlkit.layers.initializers import make_generator
 from tlkit.layers.updaters import Nesterovs
+from tlkit.tables import html_row, html_table
 from tlkit.training.evaluation import evaluate
+from tlkit.training.heads import build_head
 from tlkit.tuning import FineTuneConfiguration
 
-__all__ = ["HeadGrid", "head_grid"]
+__all__ = ["HeadGrid", "build_grid_head", "head_grid"]
 
 MOMENTUM = 0.9
 
@@ -70,22 +70,18 @@ class HeadGrid:
 
     def _repr_html_(self) -> str:
         cell = "text-align:right;padding:2px 12px"
-        head = "".join(f'<th style="{cell}">{rate:g}</th>' for rate in self.learning_rates)
-        lines = [f'<tr><th style="{cell}">hidden units</th>{head}</tr>']
+        rates = self.learning_rates
+        columns = 1 + len(rates)
+        rows = [html_row(["hidden units", *(f"{rate:g}" for rate in rates)], [cell] * columns, heads=columns)]
         for width in self.widths:
-            line = f'<th style="{cell}">{width:,}</th>'
-            for rate in self.learning_rates:
-                mark = ";font-weight:bold" if (width, rate) == self.best else ""
-                line += f'<td style="{cell}{mark}">{self.accuracies[width, rate]:.1%}</td>'
-            lines.append(f"<tr>{line}</tr>")
+            texts = [f"{self.accuracies[width, rate]:.1%}" for rate in rates]
+            styles = [cell + ";font-weight:bold" * ((width, rate) == self.best) for rate in rates]
+            rows.append(html_row([f"{width:,}", *texts], [cell, *styles], heads=1))
         caption = (
             f"{len(self.heads)} heads on '{self.boundary}', trained together in {self.seconds:.2g} s. Each column is a "
             "learning rate, each number the share of the rows held out that a head gets right. Bold: the best."
         )
-        return (
-            '<table style="border-collapse:collapse">'
-            f'<caption style="text-align:left;caption-side:bottom">{escape(caption)}</caption>{"".join(lines)}</table>'
-        )
+        return html_table(rows, caption=caption, caption_style="text-align:left;caption-side:bottom")
 
 
 def head_grid(
@@ -130,13 +126,13 @@ def head_grid(
     """
     _check(train, held_out, widths, learning_rates, epochs, batch_size)
     keys = [(width, rate) for width in dict.fromkeys(widths) for rate in dict.fromkeys(learning_rates)]
-    heads = {key: _head(train, *key, seed) for key in keys}
+    heads = {key: build_grid_head(train, *key, seed) for key in keys}
     where = train.labels.device
     stack = _Stack(heads).to(where)
     optimizer = torch.optim.SGD(stack.parameters(), lr=1.0, momentum=MOMENTUM, nesterov=True, fused=True)
     start = time.perf_counter()
     for epoch in range(epochs):
-        order = train.shuffled(generator_for(seed, f"epoch {epoch}"))
+        order = train.shuffled(make_generator(seed, f"epoch {epoch}"))
         for x, labels in train.batches(batch_size, order):
             optimizer.zero_grad()
             stack.loss(x.to(where, torch.float32), labels).backward()
@@ -210,21 +206,22 @@ class _Stack(nn.Module):
             output.bias.copy_(values[3][0])
 
 
-def _head(features: FeatureRows, width: int, rate: float, seed: int) -> Network:
+def build_grid_head(features: FeatureRows, width: int, rate: float, seed: int) -> Network:
+    """Build one head of a grid, not trained yet."""
     ((boundary, shape),) = features.shapes.items()
     tuning = FineTuneConfiguration(updater=Nesterovs(lr=rate, momentum=MOMENTUM), seed=seed)
-    hidden, output = ("hidden1", "predictions") if boundary not in ("hidden1", "predictions") else ("new1", "new2")
-    return (
-        TransferLearning(Network({}, inputs={boundary: shape}, outputs=[boundary]))
-        .fine_tune_configuration(tuning)
-        .add_layer(hidden, Dense(width, activation="relu"), boundary)
-        .add_layer(output, Output(len(features.classes)), hidden)
-        .set_outputs(output)
-        .build()
-    )
+    layers = [("hidden1", Dense(width, activation="relu")), ("predictions", Output(len(features.classes)))]
+    return build_head(boundary, shape, layers, tuning)
 
 
 def _check(train: Any, held_out: Any, widths: Any, rates: Any, epochs: int, batch_size: int) -> None:
+    for data in (train, held_out):
+        if not isinstance(data, FeatureRows):
+            msg = (
+                f"The heads read features, got {type(data).__name__}. helper.featurize(images) gives some, and "
+                "profile.features(name) those of one boundary."
+            )
+            raise TypeError(msg)
     shapes = [dict(data.shapes) for data in (train, held_out)]
     if shapes[0] != shapes[1] or len(shapes[0]) != 1 or any(len(shape) != 1 for shape in shapes[0].values()):
         msg = (

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tlkit.graph.network import Network
 from tlkit.layers.modules import OutputLayer
-from tlkit.training.loop import History, as_data, check_labels
+from tlkit.training.data import wrap_data
+from tlkit.training.loop import History, check_labels
 
 __all__ = ["solve"]
 
@@ -43,7 +44,7 @@ def solve(net: Network, data: Any, max_iterations: int | None = None) -> History
         When the network is more than one layer that answers.
     """
     name, layer = _linear_head(net)
-    data = as_data(data, net)
+    data = wrap_data(data, net)
     check_labels(net, data.labels)
     start = time.perf_counter()
     problem = _Problem(layer, data, net.vertices[name].settings.l2 or 1 / len(data))

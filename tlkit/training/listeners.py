@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tlkit.files.copying import copied_state
+from tlkit.files.copying import copy_state
 
 if TYPE_CHECKING:
     from tlkit.training.loop import Training
@@ -94,7 +94,7 @@ class EarlyStopping(Listener):
         accuracy = _note_accuracy(training, self.data)
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, self._epoch
-            self._best = copied_state(training.network)
+            self._best = copy_state(training.network)
         elif self._epoch - self.best_epoch >= self.patience:
             training.stop(f"no improvement for {self.patience} epochs; best was epoch {self.best_epoch}")
 
@@ -138,7 +138,7 @@ class Unfreeze(Listener):
 
     def epoch_done(self, training: Training) -> None:
         if training.epoch == self.at_epoch:
-            training.network._set_frozen(dict.fromkeys(self._kept(training), False))
+            training.network.freeze_exactly(dict.fromkeys(self._kept(training), False))
             training.optimizers.refresh()
 
     def _kept(self, training: Training) -> frozenset[str]:

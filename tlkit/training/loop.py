@@ -13,22 +13,23 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tlkit.errors import quoted
+from tlkit.features.moving import find_device, move
 from tlkit.graph.network import Network
-from tlkit.layers.initializers import generator_for
-from tlkit.layers.losses import MISSING, known
+from tlkit.layers.initializers import make_generator
+from tlkit.layers.losses import MISSING, is_known
+from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.listeners import Listener
 from tlkit.training.optimizers import Optimizers
 
 __all__ = [
     "History",
     "Training",
-    "as_data",
     "check_labels",
     "check_training",
     "compute_loss",
     "device",
     "fit",
-    "next_order",
+    "begin_epoch",
     "take_classes",
 ]
 
@@ -141,7 +142,7 @@ def fit(
     TypeError
         When `data` is none of the kinds above.
     """
-    data = as_data(data, net)
+    data = wrap_data(data, net)
     total = check_training(net, data, epochs, batch_size, max_iterations)
     per_epoch = -(-len(data) // batch_size)
     training = Training(net, Optimizers.of(net), total)
@@ -155,7 +156,7 @@ def fit(
             for _ in range(epochs):
                 for batch in _epoch(net, data, batch_size, shuffle):
                     losses.append(_step(training, *batch))
-                    training.history.examples += len(_values(batch[1])[0])
+                    training.history.examples += count_rows(batch[1])
                     _report(training, losses, bar, listeners)
                     if training.ended:
                         break
@@ -233,63 +234,6 @@ def device(name: str = "auto") -> torch.device:
     return chosen
 
 
-def as_data(data: Any, net: Network) -> Any:
-    """Return data with batches that fit the network's inputs."""
-    if isinstance(data, tuple) and len(data) == 2:
-        x, y = data
-        data = _Tensors(dict(x) if isinstance(x, Mapping) else {net.inputs[0]: x}, y)
-    if not hasattr(data, "batches"):
-        hint = " Pass its .train or its .test." if hasattr(data, "train") else ""
-        msg = f"Expected images, features or a tuple of tensors (x, y), got {type(data).__name__}.{hint}"
-        raise TypeError(msg)
-    names = getattr(data, "names", net.inputs[:1])
-    if set(names) != set(net.inputs):
-        msg = (
-            f"The network reads {quoted(net.inputs)}, the data hold {quoted(names)}. Featurize again for this "
-            "network's boundary; features train helper.unfrozen_network, images the whole network."
-        )
-        raise ValueError(msg)
-    if len(data) == 0:
-        msg = "There is nothing to train on: the data hold no examples."
-        raise ValueError(msg)
-    return data
-
-
-class _Tensors:
-    """A tuple (x, y) with the interface of a data set."""
-
-    classes: tuple[str, ...] = ()
-
-    def __init__(self, tensors: dict[str, Tensor], labels: Any) -> None:
-        self.tensors = tensors
-        self.labels = labels if isinstance(labels, Mapping) else torch.as_tensor(labels)
-        counts = [len(value) for value in [*tensors.values(), *_values(labels)]]
-        if len(set(counts)) > 1:
-            msg = f"The tensors must have one row for each example, got {counts} rows."
-            raise ValueError(msg)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.tensors)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Any, Any]]:
-        order = torch.arange(len(self)) if order is None else order
-        for rows in order.split(batch_size):
-            x = {name: value[rows] for name, value in self.tensors.items()}
-            yield x if len(x) > 1 else x.popitem()[1], _rows(self.labels, rows)
-
-
-def _values(value: Any) -> list[Tensor]:
-    return list(value.values()) if isinstance(value, Mapping) else [value]
-
-
-def _rows(value: Any, rows: Tensor) -> Any:
-    return {name: tensor[rows] for name, tensor in value.items()} if isinstance(value, Mapping) else value[rows]
-
-
 def _check_trainable(net: Network) -> None:
     if not any(parameter.requires_grad for parameter in net.parameters()):
         msg = "Everything is frozen, so there is nothing to train. Unfreeze some of it: net.unfreeze(name)."
@@ -325,7 +269,7 @@ def _trained_outputs(net: Network) -> list[str]:
 
 
 def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
-    labels = labels[known(labels)]
+    labels = labels[is_known(labels)]
     if not len(labels):
         msg = f"Every label of the output '{name}' is missing ({MISSING}), so there is nothing to train on."
         raise ValueError(msg)
@@ -355,15 +299,15 @@ def _seeded(net: Network) -> Iterator[None]:
 
 
 def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
-    return data.batches(batch_size, next_order(net, data, shuffle))
+    return data.batches(batch_size, begin_epoch(net, data, shuffle))
 
 
-def next_order(net: Network, data: Any, shuffle: bool) -> Tensor | None:
+def begin_epoch(net: Network, data: Any, shuffle: bool) -> Tensor | None:
     """Begin an epoch of a network, and return the order of its rows; None is the order of the data."""
     order = None
     if shuffle:
         seed = int(torch.randint(2**31, (1,))) if net.seed is None else net.seed
-        generator = generator_for(seed, f"epoch {net.epochs_seen}")
+        generator = make_generator(seed, f"epoch {net.epochs_seen}")
         # a store that is larger than memory knows an order that it can read quickly
         order = (
             data.shuffled(generator) if hasattr(data, "shuffled") else torch.randperm(len(data), generator=generator)
@@ -373,8 +317,8 @@ def next_order(net: Network, data: Any, shuffle: bool) -> Tensor | None:
 
 
 def _step(training: Training, x: Any, labels: Any) -> Tensor:
-    where = next(training.network.parameters()).device
-    x, labels = _moved(x, where), _moved(labels, where)
+    where = find_device(training.network)
+    x, labels = move((x, labels), where)
     optimizers = training.optimizers
     optimizers.zero_grad()
     loss = compute_loss(training.network, x, labels)
@@ -391,12 +335,6 @@ def _is_lost(training: Training, loss: Tensor) -> bool:
             f"the loss is {float(loss.detach())}; try a smaller learning rate, and look for such values in the data"
         )
     return bool(training.history.stopped)
-
-
-def _moved(value: Any, where: torch.device) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _moved(tensor, where) for name, tensor in value.items()}
-    return value.to(where, non_blocking=True)
 
 
 def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequence[Listener]) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlkit.features.moving import move
 from tlkit.graph.network import Network
 from tlkit.layers.options import Settings
 from tlkit.layers.updaters import Adam, Updater
 
-__all__ = ["DEFAULT_UPDATER", "Optimizers"]
+__all__ = ["DEFAULT_UPDATER", "STATE", "Optimizers", "join_state", "part_state"]
 
 DEFAULT_UPDATER = Adam(lr=1e-3)
+STATE = ".updater/"  # before the names of the state's tensors in a file; no vertex's name starts with a dot
 
 
 @dataclass
@@ -143,7 +145,27 @@ class Optimizers:
             trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             for name, values in state.items():
                 if id(parameters[name]) in trained:
-                    optimizer.state[parameters[name]] = dict(values)
+                    optimizer.state[parameters[name]] = _follow(parameters[name], values)
+
+
+def part_state(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """Part what `Optimizers.state` returned into plain values by weight, and tensors by a name of their own."""
+    plain, tensors = {}, {}
+    for weight, values in state.items():
+        plain[weight] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        for name in values.keys() - plain[weight].keys():
+            tensors[f"{STATE}{weight}/{name}"] = values[name].detach().cpu().contiguous()
+    return plain, tensors
+
+
+def join_state(plain: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """Join again what `part_state` parted; tensors of other names are passed over."""
+    state = {weight: dict(values) for weight, values in plain.items()}
+    for name, value in tensors.items():
+        if name.startswith(STATE):
+            weight, part = name.removeprefix(STATE).rsplit("/", 1)
+            state[weight][part] = value
+    return state
 
 
 def _biases(module: nn.Module, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
@@ -168,9 +190,15 @@ def _set_parameters(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
             del optimizer.state[parameter]
     optimizer.param_groups[0]["params"] = list(parameters)
     for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.ndim and value.device != parameter.device:
-                state[name] = value.to(parameter.device)
+        state.update(_follow(parameter, state))
+
+
+def _follow(parameter: nn.Parameter, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a weight's state on its device; counts of steps, without dimension, stay where torch.optim keeps them."""
+    return {
+        name: move(value, parameter.device) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in state.items()
+    }
 
 
 def _normalize_gradients(settings: Settings, gradients: list[Tensor]) -> None:

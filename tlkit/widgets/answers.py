@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tlkit.graph.network import Network
-from tlkit.images.decoding import Geometry, decode, why_broken
+from tlkit.images.decoding import Geometry, decode, explain_broken
 
-__all__ = ["Answer", "answers", "are_scores", "ask", "check_classifier", "read_picture"]
+__all__ = ["Answer", "rank_answers", "are_scores", "ask", "check_classifier", "read_picture"]
 
 
 class Answer(NamedTuple):
@@ -62,7 +62,7 @@ def read_picture(picture: str | os.PathLike[str] | bytes, net: Network) -> Tenso
         return torch.from_numpy(decode(file, Geometry.of(net.preprocessing)))
     except Exception as error:  # a decoder that meets broken bytes may raise anything
         what = "Your file" if isinstance(picture, bytes) else f"The file {picture}"
-        msg = f"{what} cannot be read as a picture: {why_broken(file, error)}. Choose a JPEG, PNG or WebP file."
+        msg = f"{what} cannot be read as a picture: {explain_broken(file, error)}. Choose a JPEG, PNG or WebP file."
         raise ValueError(msg) from error
 
 
@@ -87,7 +87,7 @@ def are_scores(answer: Tensor) -> bool:
     return bool(answer.min() < -0.01) or bool(answer.max() > 1.01)
 
 
-def answers(net: Network, said: Tensor, n: int = 5) -> list[Answer]:
+def rank_answers(net: Network, said: Tensor, n: int = 5) -> list[Answer]:
     """Return the `n` most probable classes, all of them where there are fewer, from what `ask` returned.
 
     A network that knows no names of classes numbers them.

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from html import escape
 from math import floor, isfinite, log10
 
-__all__ = ["line_chart"]
+from tlkit.colors import CURVES
+from tlkit.plots.smoothing import smooth
+from tlkit.widgets.training_log import TrainingLog
 
-LINE = "#009E73"  # as the first curve of tlkit.plots
+__all__ = ["draw_line", "draw_training"]
+
 WIDTH, HEIGHT = 400, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 24  # margins
 MOST_POINTS = 200  # more than that many cannot be told apart
 
 
-def line_chart(
+def draw_line(
     title: str,
     points: Sequence[tuple[int, float]],
     *,
@@ -40,25 +43,50 @@ def line_chart(
     share : bool
         The curve is a share between 0 and 100%, measured now and then: dashed, with a dot for each measurement.
     """
-    points, raw = [_thinned([p for p in line if isfinite(p[1])]) for line in (points, raw)]
+    points, raw = [_thin([p for p in line if isfinite(p[1])]) for line in (points, raw)]
     top = 1.0 if share else _round_up(max((value for _, value in points), default=1.0))
     scale = _Scale(max(last, 1), top)
     inside = [_axes(scale, share), *(_start(scale, start, low=share) for start in starts)]
     if raw:
-        inside.append(f'<polyline points="{scale.path(raw)}" fill="none" stroke="{LINE}" opacity="0.35"/>')
+        inside.append(f'<polyline points="{scale.path(raw)}" fill="none" stroke="{CURVES[0]}" opacity="0.35"/>')
     if points:
         dashes = ' stroke-dasharray="7 4"' if share else ""
         inside.append(
-            f'<polyline points="{scale.path(points)}" fill="none" stroke="{LINE}" stroke-width="2.5"{dashes}/>'
+            f'<polyline points="{scale.path(points)}" fill="none" stroke="{CURVES[0]}" stroke-width="2.5"{dashes}/>'
         )
     if share or len(points) == 1:
-        inside += [f'<circle cx="{scale.x(x):.1f}" cy="{scale.y(y):.1f}" r="4" fill="{LINE}"/>' for x, y in points]
+        inside += [f'<circle cx="{scale.x(x):.1f}" cy="{scale.y(y):.1f}" r="4" fill="{CURVES[0]}"/>' for x, y in points]
     style = "flex:1 1 300px;max-width:460px;margin:4px 0;color:inherit"
     return (
         f'<figure style="{style}"><figcaption style="font-size:13px;line-height:1.5">{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" style="width:100%;display:block" role="img" aria-label="{escape(title)}" '
         f'fill="currentColor" font-size="12">{"".join(inside)}</svg></figure>'
     )
+
+
+def draw_training(log: TrainingLog, last: int) -> str:
+    """Return the loss, and the accuracy where it was measured, as charts side by side.
+
+    Parameters
+    ----------
+    log : TrainingLog
+    last : int
+        Iteration at which the axes end.
+    """
+    if not log.losses:
+        return ""
+    values, window = smooth(log.losses)
+    title = f"Loss on training data (solid) falls from {values[0]:.2f} to {values[-1]:.2f}"
+    if not values[-1] < values[0]:
+        title = f"Loss on training data (solid): {values[-1]:.2f}"
+    thick = f"; thick: mean of {window} iterations" if window > 1 else ""
+    means, raw = ([*enumerate(line, start=1)] for line in (values, log.losses if window > 1 else ()))
+    again = log.starts[1:]
+    charts = [draw_line(f"{title}{thick}.", means, raw=raw, last=last, starts=again)]
+    if log.evaluations:
+        title = f"Accuracy on test data (dashed): {log.evaluations[-1][1]:.1%}."
+        charts.append(draw_line(title, log.evaluations, last=last, starts=again, share=True))
+    return f'<div style="display:flex;flex-wrap:wrap;gap:4px 24px">{"".join(charts)}</div>'
 
 
 class _Scale:
@@ -100,7 +128,7 @@ def _start(scale: _Scale, start: int, *, low: bool) -> str:
     return f'<line {line} opacity="0.6"/><text x="{x + 3:.1f}" y="{y}" font-size="11">started again</text>'
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+def _thin(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Leave out points that a curve of this width cannot show, never the last one."""
     step = -(-len(points) // MOST_POINTS) or 1
     return list(points[::-1][::step][::-1])

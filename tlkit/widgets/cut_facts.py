@@ -5,15 +5,19 @@ from __future__ import annotations
 from html import escape
 from math import prod
 
+from tlkit.colors import INK, WHITE
 from tlkit.memory import counted, readable_size
-from tlkit.widgets.cuts import Cut, Cuts, Part
-from tlkit.widgets.face import FROZEN, TRAINABLE, facts, note, row
-from tlkit.widgets.timings import Epoch
+from tlkit.tables import Markup
+from tlkit.training.timings import Epoch
+from tlkit.widgets.cuts import Cut, Cuts, Piece
+from tlkit.widgets.face import FROZEN_STYLE, TRAINABLE_STYLE, drawn_row, facts, note
 
-__all__ = ["cut_facts", "cut_in_words", "cut_pictures", "readable_count", "seconds_facts"]
+__all__ = ["cut_facts", "describe_cut", "cut_pictures", "readable_count", "seconds_facts"]
+
+EDGE = f"1px solid {WHITE}"  # between the parts of a picture
 
 
-def cut_in_words(cut: Cut) -> str:
+def describe_cut(cut: Cut) -> str:
     """Return a sentence that says what is frozen and what is trained."""
     where = f"Frozen up to {' and '.join(cut.boundary)}" if cut.boundary else "Nothing frozen"
     return f"{where}: {cut.frozen:,} parameters frozen, {cut.trainable:,} trainable."
@@ -56,7 +60,7 @@ def seconds_facts(cut: Cut, epoch: Epoch, images: int) -> str:
 def cut_pictures(cuts: Cuts, cut: Cut) -> str:
     """Return the stages from input to output, and what they hold and cost to scale: pictures made of tables."""
     parts = cuts.parts(cut.vertices)
-    stages = row("The network from input to output; the numbers count parameters.", _stages(parts))
+    stages = drawn_row("The network from input to output; the numbers count parameters.", *_stages(parts))
     sizes, work = [part.parameters for part in parts], [part.work for part in parts]
     return stages + _to_scale("Its parameters, to scale.", parts, sizes) + _to_scale(
         "Its multiplications for one image, to scale.", parts, work
@@ -78,34 +82,37 @@ def readable_count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _stages(parts: list[Part]) -> list[str]:
-    cells = []
+def _stages(parts: list[Piece]) -> tuple[list[str], list[str]]:
+    """Return the text and the style of each part."""
+    texts, styles = [], []
     for before, part in zip([None, *parts], parts, strict=False):
-        style, word = (FROZEN, "frozen") if part.frozen else (TRAINABLE, "trainable")
-        edge = "6px solid #222" if before is not None and before.frozen and not part.frozen else "1px solid #fff"
+        style, word = _state(part)
+        edge = f"6px solid {INK}" if before is not None and before.frozen and not part.frozen else EDGE
         box = f"border:none;border-left:{edge};padding:8px 2px;min-width:56px;text-align:center;vertical-align:middle"
         label = escape(part.label).replace("_", "_<wbr>")
         amount = readable_count(part.parameters) if part.parameters else "–"
-        cells.append(
-            f'<td style="{style};{box};font-size:11px;line-height:1.4;white-space:normal">{label}<br>'
-            f"<b>{word}</b><br>{amount}</td>"
-        )
-    return cells
+        texts.append(Markup(f"{label}<br><b>{word}</b><br>{amount}"))
+        styles.append(f"{style};{box};font-size:11px;line-height:1.4;white-space:normal")
+    return texts, styles
 
 
-def _to_scale(caption: str, parts: list[Part], amounts: list[int]) -> str:
+def _to_scale(caption: str, parts: list[Piece], amounts: list[int]) -> str:
     """Draw each part as wide as its amount; its name and its share are written where there is room."""
     total = max(sum(amounts), 1)
     box = "padding:0;height:20px;text-align:center;font-size:11px;line-height:20px;overflow:hidden;white-space:nowrap"
-    cells = []
+    texts, styles = [], []
     for part, amount in zip(parts, amounts, strict=True):
         share = amount / total
         if share < 0.001:
             continue
-        style, word = (FROZEN, "frozen") if part.frozen else (TRAINABLE, "trainable")
-        text = f"{escape(part.label)} <b>{word}</b> {share:.0%}" if share > 0.25 else ""
-        cells.append(f'<td style="{style};border:none;border-left:1px solid #fff;{box};width:{share:.1%}">{text}</td>')
-    return row(caption, cells)
+        style, word = _state(part)
+        texts.append(Markup(f"{escape(part.label)} <b>{word}</b> {share:.0%}" if share > 0.25 else ""))
+        styles.append(f"{style};border:none;border-left:{EDGE};{box};width:{share:.1%}")
+    return drawn_row(caption, texts, styles)
+
+
+def _state(part: Piece) -> tuple[str, str]:
+    return (FROZEN_STYLE, "frozen") if part.frozen else (TRAINABLE_STYLE, "trainable")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tlkit.errors import quoted
 from tlkit.graph.network import Network
-from tlkit.graph.shapes import on_meta, without_values
-from tlkit.graph.stages import stage_label, stages
-from tlkit.graph.summary import weights_by_vertex
+from tlkit.graph.shapes import make_meta_examples, run_on_meta
+from tlkit.graph.stages import group_stages, label_stage
+from tlkit.graph.summary import collect_weights
 
-__all__ = ["Cut", "Cuts", "Part"]
+__all__ = ["Cut", "Cuts", "Piece"]
 
 FLOAT32 = 4  # bytes
 
@@ -60,7 +60,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """A piece of the network as the picture shows it: a stage, or what lies of it on one side of a boundary."""
 
     label: str
@@ -91,9 +91,9 @@ class Cuts:
         self.net = net
         self.points = net.cut_points
         self.order = tuple(net.vertices)
-        self.sizes = {name: sum(map(Tensor.numel, own.values())) for name, own in weights_by_vertex(net).items()}
-        self.shapes, self.work = _measured_shapes(net)
-        self._stages = stages({name: self.shapes[name] for name in self.order})
+        self.sizes = {name: sum(map(Tensor.numel, own.values())) for name, own in collect_weights(net).items()}
+        self.shapes, self.work = _measure_shapes(net)
+        self._stages = group_stages({name: self.shapes[name] for name in self.order})
 
     def resolve(self, boundary: Any) -> tuple[str, ...]:
         """Return the boundary of a name, a dotted path, an index, or several of them; None is no boundary.
@@ -117,7 +117,7 @@ class Cuts:
                 f"nothing would be left to train. Choose a vertex further from the output{such}."
             )
             raise ValueError(msg)
-        self.net._check_shared(dict.fromkeys(frozen, False))
+        self.net.check_shared_weights(frozen)
         feeding = {before for name in names for before in self.net.ancestors(name) - {name}}
         return tuple(name for name in self.order if name in names - feeding)
 
@@ -126,14 +126,14 @@ class Cuts:
         now = tuple(name for name in self.net.boundary() if name in self.net.frozen)
         if now and self.net.ancestors(*now) == self.net.frozen and len(self.net.frozen) < len(self.order):
             return self.resolve(now)
-        landmarks = self.net._landmarks
-        wished = [landmarks.penultimate if landmarks else None, *self.points[-1:]]
+        known = [self.net.landmarks.penultimate] if self.net.has_landmarks else []
+        wished = [*known, *self.points[-1:]]
         return next(((name,) for name in wished if name in self.points), ())
 
     def at(self, boundary: Sequence[str]) -> Cut:
         """Return what freezing up to a resolved boundary means."""
-        frozen = self.net.ancestors(*boundary)
-        read = {other for name in self.order if name not in frozen for other in self.net._inputs[name]}
+        frozen, vertices = self.net.ancestors(*boundary), self.net.vertices
+        read = {other for name in self.order if name not in frozen for other in vertices[name].inputs}
         read |= set(self.net.outputs)
         sources = [*self.net.inputs, *(name for name in self.order if name in frozen)]
         size, work = (sum(amounts[name] for name in frozen) for amounts in (self.sizes, self.work))
@@ -147,23 +147,23 @@ class Cuts:
             trainable_work=sum(self.work.values()) - work,
         )
 
-    def parts(self, frozen: Collection[str]) -> list[Part]:
+    def parts(self, frozen: Collection[str]) -> list[Piece]:
         """Return the stages from input to output, one that a boundary runs through in several parts."""
         parts = []
         for stage in self._stages:
             for is_frozen, group in groupby(stage, key=frozen.__contains__):
                 names = tuple(group)
                 sizes, work = (sum(amounts[name] for name in names) for amounts in (self.sizes, self.work))
-                parts.append(Part(stage_label(names, whole=names == stage), sizes, work, is_frozen))
+                parts.append(Piece(label_stage(names, whole=names == stage), sizes, work, is_frozen))
         return parts
 
 
-def _measured_shapes(net: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+def _measure_shapes(net: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """Run one example without values; return all shapes, and the multiplications of each vertex."""
-    values = without_values(net.input_shapes, net)
+    values = make_meta_examples(net.input_shapes, net)
     work = {}
     for name, vertex in net.vertices.items():
         with FlopCounterMode(display=False) as counter:
-            values[name] = on_meta(vertex.module, *(values[other] for other in vertex.inputs))
+            values[name] = run_on_meta(vertex.module, *(values[other] for other in vertex.inputs))
         work[name] = counter.get_total_flops() // 2  # it counts the additions, too
     return {name: tuple(value.shape[1:]) for name, value in values.items()}, work

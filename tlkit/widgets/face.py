@@ -8,30 +8,31 @@ from typing import Any
 
 import ipywidgets
 
+from tlkit.colors import BLACK, FROZEN, FROZEN_STRIPE, GRAY, NEUTRAL, TRAINABLE, WHITE, WRONG, translucent
+from tlkit.tables import Markup, html_row, html_table
 from tlkit.widgets.keyboard import GUARDED, KeyboardGuard
 
 __all__ = [
-    "FROZEN",
-    "TRAINABLE",
+    "FROZEN_STYLE",
+    "TRAINABLE_STYLE",
     "Panel",
     "StaticFace",
     "code_block",
+    "drawn_row",
     "error",
     "facts",
     "headline",
     "note",
-    "row",
     "table",
 ]
 
-# The colors and the hatching of tlkit.plots, as styles. White on the blue and black on the orange are both readable.
-FROZEN = (
-    "background-color:#0072B2;color:#fff;"
-    "background-image:repeating-linear-gradient(135deg,#0072B2,#0072B2 5px,#00588A 5px,#00588A 10px)"
+# The colors and the hatching of tlkit.plots. White on the blue and black on the orange are both readable.
+FROZEN_STYLE = (
+    f"background-color:{FROZEN};color:{WHITE};background-image:"
+    f"repeating-linear-gradient(135deg,{FROZEN},{FROZEN} 5px,{FROZEN_STRIPE} 5px,{FROZEN_STRIPE} 10px)"
 )
-TRAINABLE = "background-color:#E69F00;color:#000;background-image:none"
-BAR = "#56B4E9"  # neither frozen nor trainable
-LINE = "1px solid rgba(128,128,128,0.5)"
+TRAINABLE_STYLE = f"background-color:{TRAINABLE};color:{BLACK};background-image:none"
+LINE = f"1px solid {translucent(GRAY, 0.5)}"
 TEXT = "margin:4px 0;font-size:13px;line-height:1.5"
 CAPTION = "text-align:left;padding:3px 0;font-size:13px;caption-side:top"
 TABLE = f"border-collapse:collapse;{TEXT};table-layout:auto"
@@ -77,18 +78,14 @@ def headline(text: str) -> str:
 
 def error(text: str) -> str:
     """Return a sentence in a frame that says, in a word as well, that something is wrong."""
-    frame = "border:1px solid #D55E00;border-left:6px solid #D55E00;padding:6px 10px;max-width:720px"
+    frame = f"border:1px solid {WRONG};border-left:6px solid {WRONG};padding:6px 10px;max-width:720px"
     return f'<p role="alert" style="{TEXT};{frame}"><b>Error:</b> {escape(text)}</p>'
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Return a table with a label and a value in each row."""
-    body = "".join(
-        f'<tr><th scope="row" style="{CELL};text-align:left;font-weight:normal">{escape(label)}</th>'
-        f'<td style="{CELL};text-align:right">{escape(value)}</td></tr>'
-        for label, value in rows
-    )
-    return f'<table style="{TABLE}">{body}</table>'
+    styles = [f"{CELL};text-align:left;font-weight:normal", f"{CELL};text-align:right"]
+    return html_table((html_row(texts, styles, heads=1, scope="row") for texts in rows), style=TABLE)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str | float]], *, words: Sequence[str], caption: str) -> str:
@@ -97,23 +94,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str | float]], *, words: 
     A cell that is a float is drawn as a bar, full at 1.
     """
     sides = ["left" if name in words else "right" for name in head]
-    titles = "".join(
-        f'<th scope="col" style="{CELL};text-align:{side};font-weight:bold">{escape(name)}</th>'
-        for name, side in zip(head, sides, strict=True)
-    )
-    body = "".join(
-        f"<tr>{''.join(_cell(value, side) for value, side in zip(values, sides, strict=True))}</tr>" for values in rows
-    )
-    title = f'<caption style="{CAPTION}">{escape(caption)}</caption>'
-    return f'<div style="overflow-x:auto"><table style="{TABLE}">{title}<tr>{titles}</tr>{body}</table></div>'
+    bold = [f"{CELL};text-align:{side};font-weight:bold" for side in sides]
+    plain = [f"{CELL};white-space:nowrap;text-align:{side}" for side in sides]
+    lines = [html_row(head, bold, heads=len(head), scope="col")]
+    lines += [html_row([_bar(x) if isinstance(x, float) else x for x in values], plain) for values in rows]
+    return html_table(lines, caption=caption, style=TABLE, caption_style=CAPTION, scrolls=True)
 
 
-def row(caption: str, cells: Iterable[str]) -> str:
+def drawn_row(caption: str, texts: Sequence[str], styles: Sequence[str]) -> str:
     """Return a picture that is one row of a table: its words stay when a viewer drops the styles."""
-    return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;width:100%;margin:4px 0;border:none">'
-        f'<caption style="{CAPTION}">{escape(caption)}</caption><tr>{"".join(cells)}</tr></table></div>'
-    )
+    style = "border-collapse:collapse;width:100%;margin:4px 0;border:none"
+    return html_table([html_row(texts, styles)], caption=caption, style=style, caption_style=CAPTION, scrolls=True)
 
 
 def code_block(code: str, *, titled: bool = True) -> str:
@@ -124,11 +115,7 @@ def code_block(code: str, *, titled: bool = True) -> str:
     return f'{title}<pre style="{style};{font}">{escape(code)}</pre>'
 
 
-def _cell(value: str | float, side: str) -> str:
-    content = _bar(value) if isinstance(value, float) else escape(value)
-    return f'<td style="{CELL};white-space:nowrap;text-align:{side}">{content}</td>'
-
-
-def _bar(share: float) -> str:
+def _bar(share: float) -> Markup:
     full = f"width:100px;border:{LINE};margin-top:4px"
-    return f'<div style="{full}"><div style="background-color:{BAR};width:{share:.0%};height:10px"></div></div>'
+    part = f"background-color:{NEUTRAL};width:{share:.0%};height:10px"
+    return Markup(f'<div style="{full}"><div style="{part}"></div></div>')

@@ -12,13 +12,13 @@ import traitlets
 from tlkit.builder import TransferLearning
 from tlkit.errors import sentence
 from tlkit.graph.network import Network
+from tlkit.training.timings import Timings, time_vertices
 from tlkit.widgets.background import Background, GivenUp
-from tlkit.widgets.controls import WRAPPED, button, toggles
-from tlkit.widgets.cut_facts import cut_facts, cut_in_words, cut_pictures, seconds_facts
+from tlkit.widgets.controls import WRAPPED, make_button, make_toggles
+from tlkit.widgets.cut_facts import cut_facts, cut_pictures, describe_cut, seconds_facts
 from tlkit.widgets.cuts import Cuts
 from tlkit.widgets.face import Panel, code_block, error, note
-from tlkit.widgets.network_strip import NetworkStrip, widened
-from tlkit.widgets.timings import Timings, measure
+from tlkit.widgets.network_strip import NetworkStrip, widen
 
 __all__ = ["FreezePicker"]
 
@@ -136,8 +136,8 @@ class FreezePicker(Panel):
             style={"description_width": LABEL},
             layout={"flex": "1 1 320px", "width": "auto"},
         )
-        self._less = button("Freeze less", "Move the boundary towards the input")
-        self._more = button("Freeze more", "Move the boundary towards the output")
+        self._less = make_button("Freeze less", "Move the boundary towards the input")
+        self._more = make_button("Freeze more", "Move the boundary towards the output")
         self._list = ipywidgets.SelectMultiple(
             options=cuts.order,
             rows=min(len(cuts.order), 12),
@@ -153,8 +153,10 @@ class FreezePicker(Panel):
             weighty=[cuts.sizes[name] > 0 for name in cuts.order],
             stops=[-1, *(places[name] for name in cuts.points)],
         )
-        self._scale = toggles("Widths show", list(NOTES), label=LABEL)
-        self._measure = button("Measure seconds", "Measure what an epoch costs on this machine; it takes some seconds")
+        self._scale = make_toggles("Widths show", list(NOTES), label=LABEL)
+        self._measure = make_button(
+            "Measure seconds", "Measure what an epoch costs on this machine; it takes some seconds"
+        )
         self._slider.observe(lambda change: self._chosen(change["new"]), "value")
         self._list.observe(lambda change: self._chosen(change["new"]), "value")
         self._strip.observe(lambda change: self._chosen(self._at(change["new"])), "position")
@@ -221,7 +223,7 @@ class FreezePicker(Panel):
             with self._strip.hold_sync():
                 self._strip.frozen = [name in cut.vertices for name in self._cuts.order]
                 self._strip.marks = [self._cuts.order.index(name) for name in names]
-                self._strip.said = cut_in_words(cut)
+                self._strip.said = describe_cut(cut)
                 self._strip.position = self._slider.index if self._slider.index <= len(self._cuts.points) else -1
         self._less.disabled = not names
         self._more.disabled = self._slider.index >= len(self._cuts.points)
@@ -232,7 +234,7 @@ class FreezePicker(Panel):
     def _show_seconds(self) -> None:
         if self._timings is not None:
             cut = self._cuts.at(self._names)
-            epoch = self._timings.epoch(self._cuts.net, cut, self._epoch_rows)
+            epoch = self._timings.epoch(self._cuts.net, cut.vertices, self._epoch_rows)
             self._seconds.value = seconds_facts(cut, epoch, self._epoch_rows)
 
     def _draw_scale(self) -> None:
@@ -241,14 +243,14 @@ class FreezePicker(Panel):
         if self._scale.value == "time":
             amounts, text = (self._timings.forward, text) if self._timings else (self._cuts.work, ESTIMATE)
         with self._strip.hold_sync():
-            self._strip.widths = widened([amounts[name] for name in self._cuts.order])
+            self._strip.widths = widen([amounts[name] for name in self._cuts.order])
             self._strip.note = text
 
     # -- measuring ----------------------------------------------------------------------------------------------
 
     def _measured(self, given_up: GivenUp) -> None:
         images = getattr(self._images, "train", self._images)
-        self._timings = measure(self._cuts, images, given_up, self._tell) or self._timings
+        self._timings = time_vertices(self._cuts.net, images, given_up, self._tell) or self._timings
         self._show_seconds()
         self._draw_scale()
 

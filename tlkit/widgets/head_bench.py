@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tlkit.builder import TransferLearning
 from tlkit.features.rows import FeatureRows
 from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Description, Output
 from tlkit.layers.initializers import Distribution
 from tlkit.layers.updaters import Nesterovs
 from tlkit.memory import available_memory, readable_size
+from tlkit.training.heads import build_head
 from tlkit.training.listeners import EvaluateEvery, Listener
 from tlkit.training.loop import History, Training, fit
 from tlkit.tuning import FineTuneConfiguration
@@ -88,11 +88,8 @@ class HeadBench:
 
     def build(self, head: Head) -> Network:
         """Return the head as a network that reads the features."""
-        start = Network({}, inputs={self.boundary: self.shape}, outputs=[self.boundary])
-        builder = TransferLearning(start).fine_tune_configuration(self._tuning(head))
-        for name, what, before in self.vertices(head):
-            builder.add_layer(name, what, before)
-        return builder.set_outputs(name).build()
+        tuning = FineTuneConfiguration(updater=_tuned(head), seed=self.seed)
+        return build_head(self.boundary, self.shape, head.vertices(self.shape), tuning)
 
     def run(
         self,
@@ -146,9 +143,6 @@ class HeadBench:
             f"tl.fit(head, {train}, epochs={head.epochs}, batch_size={BATCH_SIZE})\n"
             f"print(tl.evaluate(head, {test}).accuracy)"
         )
-
-    def _tuning(self, head: Head) -> FineTuneConfiguration:
-        return FineTuneConfiguration(updater=_tuned(head), seed=self.seed)
 
     def _checked_size(self, head: Head) -> int:
         parameters = head.count(self.shape)

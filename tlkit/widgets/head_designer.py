@@ -15,7 +15,7 @@ from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Description, Output
 from tlkit.memory import counted
 from tlkit.widgets.background import Background, GivenUp
-from tlkit.widgets.controls import toggles
+from tlkit.widgets.controls import make_toggles
 from tlkit.widgets.face import Panel, code_block, error, headline, note
 from tlkit.widgets.head_bench import HeadBench, Run
 from tlkit.widgets.head_rows import LABEL, HiddenRow, OutputRow
@@ -149,7 +149,7 @@ class HeadDesigner(Panel):
 
     def _make_controls(self) -> None:
         wide = {"style": {"description_width": LABEL}, "layout": {"width": "440px"}, "continuous_update": False}
-        self._presets = toggles("Preset", list(PRESETS), label=LABEL)
+        self._presets = make_toggles("Preset", list(PRESETS), label=LABEL)
         self._rows = [HiddenRow(number) for number in range(1, MOST_LAYERS + 1)]
         self._output = OutputRow(self._bench.classes)
         self._rate = ipywidgets.SelectionSlider(
@@ -157,7 +157,7 @@ class HeadDesigner(Panel):
         )
         self._epochs = ipywidgets.IntSlider(value=5, min=1, max=30, description="Epochs", **wide)
         kinds = [("averaged over height and width", True), ("read one by one", False)]
-        self._pooling = toggles("Features are", kinds, label=LABEL)
+        self._pooling = make_toggles("Features are", kinds, label=LABEL)
         self._pooling.layout.display = "" if len(self._bench.shape) == 3 else "none"
         for row in [*self._rows, self._output]:
             row.on_change(self._changed)

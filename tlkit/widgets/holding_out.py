@@ -61,10 +61,10 @@ def hold_out(features: FeatureRows, share: float = 0.2, *, seed: int = 13) -> tu
             raise ValueError(msg)
         count = min(max(round(share * len(rows)), 1), len(rows) - 1)
         chosen[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
-    return tuple(_taken(features, mask.nonzero()[:, 0]) for mask in (~chosen, chosen))
+    return tuple(_take(features, mask.nonzero()[:, 0]) for mask in (~chosen, chosen))
 
 
-def _taken(features: FeatureRows, rows: torch.Tensor) -> Features:
+def _take(features: FeatureRows, rows: torch.Tensor) -> Features:
     x, labels = next(features.batches(len(rows), rows))
     return Features({features.names[0]: x}, labels, features.classes)
 

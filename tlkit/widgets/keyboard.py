@@ -6,6 +6,8 @@ from pathlib import Path
 
 import anywidget
 
+from tlkit.colors import css_variables
+
 __all__ = ["GUARDED", "KeyboardGuard"]
 
 GUARDED = "tlkit-widget"  # class of the boxes whose controls are guarded; keyboard.js knows it too
@@ -29,7 +31,7 @@ class KeyboardGuard(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("keyboard.js")
-    _css = Path(__file__).with_name("keyboard.css")
+    _css = css_variables() + Path(__file__).with_name("keyboard.css").read_text(encoding="utf-8")
 
     def __repr__(self) -> str:
         return "KeyboardGuard()"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from math import isfinite
 
+from tlkit.colors import GRAY, NEUTRAL
+from tlkit.tables import Markup, html_row, html_table
 from tlkit.widgets.face import CAPTION, CELL, LINE, TABLE
-from tlkit.widgets.steps import USUAL, size_in_words
+from tlkit.widgets.steps import USUAL, describe_ratio
 from tlkit.widgets.training_log import LayerSteps
 
 __all__ = ["layer_table"]
@@ -28,32 +29,28 @@ def layer_table(layers: Sequence[LayerSteps]) -> str:
     shown = layers[-MOST_ROWS:]
     low, middle, high = (f"{size:.0f}".replace("-", "−") for size in (LOWEST, USUAL, HIGHEST))
     scale = f'<span style="float:left">{low}</span><span style="float:right">{high}</span>{middle}'
-    titles = [("layer", "left"), ("learning rate", "right"), ("log10", "right")]
-    head = "".join(
-        f'<th scope="col" style="{CELL};text-align:{side};font-weight:bold">{name}</th>' for name, side in titles
-    )
-    wide = f"{CELL};text-align:center;font-weight:normal;width:{WIDTH}px"
-    head += f'<th scope="col" style="{wide}">{scale}</th><th scope="col" style="{CELL};text-align:left">in words</th>'
+    styles = [f"{CELL};text-align:{side};font-weight:bold" for side in ("left", "right", "right")]
+    styles += [f"{CELL};text-align:center;font-weight:normal;width:{WIDTH}px", f"{CELL};text-align:left"]
+    head = ["layer", "learning rate", "log10", Markup(scale), "in words"]
+    rows = [html_row(head, styles, heads=len(head), scope="col"), *map(_row, shown)]
     left_out = len(layers) - len(shown)
     more = f" The first {left_out} of {len(layers)} layers are left out." if left_out else ""
-    return (
-        f'<div style="overflow-x:auto"><table style="{TABLE}"><caption style="{CAPTION};max-width:720px">'
-        f"{TITLE}{more}</caption><tr>{head}</tr>{''.join(map(_row, shown))}</table></div>"
-    )
+    below = f"{CAPTION};max-width:720px"
+    return html_table(rows, caption=Markup(TITLE + more), style=TABLE, caption_style=below, scrolls=True)
 
 
 def _row(layer: LayerSteps) -> str:
-    size, words = size_in_words(layer.ratio)
+    size, words = describe_ratio(layer.ratio)
     rate = "–" if layer.rate is None else f"{layer.rate:.3g}"
     number = f"{size:.1f}".replace("-", "−") if isfinite(size) else "–"
-    cells = [(escape(layer.name), "left"), (rate, "right"), (number, "right"), (_mark(size), "left"), (words, "left")]
-    return "<tr>" + "".join(f'<td style="{CELL};text-align:{side}">{text}</td>' for text, side in cells) + "</tr>"
+    styles = [f"{CELL};text-align:{side}" for side in ("left", "right", "right", "left", "left")]
+    return html_row([layer.name, rate, number, _mark(size), words], styles)
 
 
-def _mark(size: float) -> str:
+def _mark(size: float) -> Markup:
     """Draw a size as a block on a scale with a line at the usual one."""
     place = (min(max(size, LOWEST), HIGHEST) - LOWEST) / (HIGHEST - LOWEST)
-    line = "linear-gradient(to right,transparent 89px,#808080 89px,#808080 91px,transparent 91px)"
+    line = f"linear-gradient(to right,transparent 89px,{GRAY} 89px,{GRAY} 91px,transparent 91px)"
     track = f"width:{WIDTH}px;height:12px;margin-top:3px;border:{LINE};background-image:{line}"
-    block = f"width:8px;height:12px;margin-left:{place * (WIDTH - 8):.0f}px;background-color:#56B4E9"
-    return f'<div style="{track}"><div style="{block}"></div></div>'
+    block = f"width:8px;height:12px;margin-left:{place * (WIDTH - 8):.0f}px;background-color:{NEUTRAL}"
+    return Markup(f'<div style="{track}"><div style="{block}"></div></div>')

@@ -3,7 +3,7 @@ const NS = "http://www.w3.org/2000/svg";
 const TOP = 26; // room for the words above the blocks
 const HEIGHT = 48; // of a block with parameters; the others are half as high
 const LETTER = 6.4; // pixels, of the names
-const COLORS = { frozen: "#0072B2", trainable: "#E69F00" };
+const COLORS = { frozen: "var(--tlkit-frozen)", trainable: "var(--tlkit-trainable)" }; // tlkit.colors
 let drawn = 0; // patterns need names of their own, on the whole page
 
 function svg(tag, attributes, ...children) {
@@ -121,7 +121,7 @@ function render({ model, el }) {
       "pattern",
       { id: hatching, width: 8, height: 8, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       svg("rect", { width: 8, height: 8, fill: COLORS.frozen }),
-      svg("rect", { width: 2, height: 8, fill: "#fff" }),
+      svg("rect", { width: 2, height: 8, fill: "white" }),
     );
     picture.setAttribute("width", width());
     picture.setAttribute("height", TOP + HEIGHT + upright);

@@ -8,7 +8,9 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-__all__ = ["NetworkStrip", "widened"]
+from tlkit.colors import css_variables
+
+__all__ = ["NetworkStrip", "widen"]
 
 LEAST = 1 / 60  # of the width: a narrower block would not be seen
 
@@ -21,7 +23,7 @@ class NetworkStrip(anywidget.AnyWidget):
     names, details : list of str
         Of each vertex, and what is said of it under the pointer.
     widths : list of float
-        Share of the whole width of each block, from `widened`.
+        Share of the whole width of each block, from `widen`.
     weighty : list of bool
         Whether the vertex has parameters; the others are drawn half as high.
     frozen : list of bool
@@ -39,7 +41,7 @@ class NetworkStrip(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("network_strip.js")
-    _css = Path(__file__).with_name("network_strip.css")
+    _css = css_variables() + Path(__file__).with_name("network_strip.css").read_text(encoding="utf-8")
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     details = traitlets.List(traitlets.Unicode()).tag(sync=True)
     widths = traitlets.List(traitlets.Float()).tag(sync=True)
@@ -55,15 +57,15 @@ class NetworkStrip(anywidget.AnyWidget):
         return f"NetworkStrip({len(self.names)} vertices)"
 
 
-def widened(amounts: Sequence[float]) -> list[float]:
+def widen(amounts: Sequence[float]) -> list[float]:
     """Return each amount's share of the width, in proportion except that the least ones are made wide enough to see.
 
     Examples
     --------
-    >>> from tlkit.widgets.network_strip import widened
-    >>> widened([1, 1, 2])
+    >>> from tlkit.widgets.network_strip import widen
+    >>> widen([1, 1, 2])
     [0.25, 0.25, 0.5]
-    >>> [round(share, 3) for share in widened([0, 1, 3])]
+    >>> [round(share, 3) for share in widen([0, 1, 3])]
     [0.017, 0.246, 0.737]
     """
     least = min(LEAST, 1 / (2 * len(amounts)))

@@ -12,7 +12,7 @@ from tlkit.errors import sentence
 from tlkit.graph.network import Network
 from tlkit.images.sets import ImageSet
 from tlkit.memory import counted
-from tlkit.widgets.answers import Answer, answers, are_scores, ask, check_classifier, read_picture
+from tlkit.widgets.answers import Answer, are_scores, ask, check_classifier, rank_answers, read_picture
 from tlkit.widgets.face import Panel, code_block, error, headline, note, table
 from tlkit.widgets.photo import PhotoUpload, PhotoView, thumbnail
 
@@ -205,7 +205,9 @@ class Predictor(Panel):
 
     def _answers(self) -> list[tuple[str, Network, list[Answer]]]:
         """Return title, network and most probable classes."""
-        return [(title, self._nets[title], answers(self._nets[title], x, SHOWN)) for title, x in self._said.items()]
+        return [
+            (title, self._nets[title], rank_answers(self._nets[title], x, SHOWN)) for title, x in self._said.items()
+        ]
 
     def _drawn(self) -> str:
         """Draw the answers as bars, those of two networks side by side."""

@@ -9,7 +9,7 @@ from tlkit.widgets.face import table
 from tlkit.widgets.head_bench import Run
 from tlkit.widgets.heads import Head
 
-__all__ = ["layers_in_words", "run_picture", "run_table"]
+__all__ = ["describe_layers", "run_picture", "run_table"]
 
 SHOWN = 5  # runs; the figures tell five curves apart
 
@@ -38,7 +38,7 @@ def run_table(runs: Sequence[Run], *, seconds: bool) -> str:
     head = ["run", "hidden layers", "test accuracy", "", "", "parameters", "learning rate", "epochs"]
     rows = []
     for number, run in reversed(shown):
-        row = [str(number), layers_in_words(run.head), f"{run.accuracy:.1%}", run.accuracy]
+        row = [str(number), describe_layers(run.head), f"{run.accuracy:.1%}", run.accuracy]
         row += ["best" if run.accuracy == best else "", f"{run.parameters:,}"]
         row += [f"{run.head.learning_rate:g}", str(run.head.epochs)]
         rows.append([*row, *([f"{run.history.seconds:.1f}"] * seconds)])
@@ -46,17 +46,17 @@ def run_table(runs: Sequence[Run], *, seconds: bool) -> str:
     return table([*head, *["seconds"] * seconds], rows, words=("hidden layers", ""), caption=caption)
 
 
-def layers_in_words(head: Head) -> str:
+def describe_layers(head: Head) -> str:
     """Write the layers of a head shortly, without what is the default.
 
     Examples
     --------
     >>> import tlkit as tl
     >>> from tlkit.widgets.heads import Head
-    >>> from tlkit.widgets.run_comparison import layers_in_words
-    >>> layers_in_words(Head([tl.Dense(256, activation="tanh", dropout=0.5), tl.Output(5)]))
+    >>> from tlkit.widgets.run_comparison import describe_layers
+    >>> describe_layers(Head([tl.Dense(256, activation="tanh", dropout=0.5), tl.Output(5)]))
     '256 tanh dropout 0.5'
-    >>> layers_in_words(Head([tl.Output(5, weight_init="zero")]))
+    >>> describe_layers(Head([tl.Output(5, weight_init="zero")]))
     'none, output zero'
     """
     hidden = [" ".join([str(layer.n_out), layer.activation, *_options(layer)]) for layer in head.hidden]

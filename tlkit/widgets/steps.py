@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tlkit.graph.network import Network
 
-__all__ = ["USUAL", "UpdateRatios", "size_in_words"]
+__all__ = ["USUAL", "UpdateRatios", "describe_ratio"]
 
 SAMPLED = 10_000  # weights of a tensor; their mean is within about a percent of the mean of all
 USUAL = -3.0  # log10 of update : weight; a thousandth
@@ -72,13 +72,13 @@ class UpdateRatios:
         return weight.take(self._places[key]).float()
 
 
-def size_in_words(ratio: float) -> tuple[float, str]:
+def describe_ratio(ratio: float) -> tuple[float, str]:
     """Return log10 of a ratio, to one decimal, and what to think of it: DL4J's page takes a thousandth as a guide.
 
     Examples
     --------
-    >>> from tlkit.widgets.steps import size_in_words
-    >>> size_in_words(0.001), size_in_words(0.05)[1], size_in_words(1e-5)[1]
+    >>> from tlkit.widgets.steps import describe_ratio
+    >>> describe_ratio(0.001), describe_ratio(0.05)[1], describe_ratio(1e-5)[1]
     ((-3.0, 'usual'), 'large steps', 'small steps')
     """
     if not ratio > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["in_words", "seconds_left"]
+__all__ = ["describe_seconds", "seconds_left"]
 
 
 def seconds_left(done: int, total: int, seconds: float) -> float | None:
@@ -26,13 +26,13 @@ def seconds_left(done: int, total: int, seconds: float) -> float | None:
     return seconds / done * max(total - done, 0)
 
 
-def in_words(seconds: float) -> str:
+def describe_seconds(seconds: float) -> str:
     """Write a duration as coarsely as one that is foretold deserves.
 
     Examples
     --------
-    >>> from tlkit.widgets.stopwatch import in_words
-    >>> in_words(7.4), in_words(48), in_words(200), in_words(9000)
+    >>> from tlkit.widgets.stopwatch import describe_seconds
+    >>> describe_seconds(7.4), describe_seconds(48), describe_seconds(200), describe_seconds(9000)
     ('8 s', '50 s', '4 min', '2.5 h')
     """
     if seconds <= 10:

@@ -9,8 +9,9 @@ from typing import Any
 from tlkit.errors import near_misses, quoted
 from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
+from tlkit.training.data import wrap_data
 from tlkit.training.listeners import Listener
-from tlkit.training.loop import History, as_data, fit
+from tlkit.training.loop import History, fit
 
 __all__ = ["TrainingCall"]
 
@@ -62,13 +63,13 @@ class TrainingCall:
         self.arguments = _bound(self.name, function, arguments, options)
         helper = getattr(function, "__self__", None)
         self.net: Network = helper.unfrozen_network if helper else self.arguments["net"]
-        data = as_data(self.arguments["features" if helper else "data"], self.net)
+        data = wrap_data(self.arguments["features" if helper else "data"], self.net)
         values = {**_defaults(function), **self.arguments}
         self.batch_size, self.epochs = values["batch_size"], values["epochs"]
         self.per_epoch = -(-len(data) // max(self.batch_size, 1))  # what is wrong about amounts, the call will say
         whole = self.epochs * self.per_epoch
         self.iterations = min(whole, values["max_iterations"] or whole)
-        self.test = None if test is None else as_data(test, self.net)
+        self.test = None if test is None else wrap_data(test, self.net)
         self.test_every = self.per_epoch if test_every is None else test_every
         if test is None and test_every is not None:
             msg = "test_every says how often to test, but there is nothing to test on. Give test=flowers.test, too."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,18 +13,17 @@ import ipywidgets
 
 from tlkit.errors import sentence
 from tlkit.memory import counted
-from tlkit.training.listeners import EvaluateEvery, Listener
-from tlkit.training.loop import History, Training
-from tlkit.widgets.curves import line_chart
+from tlkit.training.loop import History
+from tlkit.widgets.curves import draw_training
 from tlkit.widgets.face import Panel, code_block, error, headline, note
 from tlkit.widgets.layer_table import layer_table
-from tlkit.widgets.stopwatch import in_words, seconds_left
+from tlkit.widgets.stopwatch import describe_seconds, seconds_left
 from tlkit.widgets.training_call import TrainingCall
 from tlkit.widgets.training_log import TrainingLog
+from tlkit.widgets.training_watch import Watch
 
 __all__ = ["TrainingMonitor"]
 
-SHOWN_EVERY = 0.25  # seconds; more often than that nobody reads, and each time costs a few milliseconds
 POLLED_EVERY = 0.05  # seconds
 
 
@@ -93,15 +91,13 @@ class TrainingMonitor(Panel):
     ) -> None:
         self._call = TrainingCall(function, *arguments, test=test, test_every=test_every, **options)
         self._seen = TrainingLog()
-        self._stopping = threading.Event()
-        self._reason = ""
+        self._watch = Watch(self._show)
         self._lock = threading.Lock()  # some versions of ipykernel call handlers from a second thread
         self._thread: threading.Thread | None = None
         self._running = False
         self._problem: BaseException | None = None
-        self._began = self._shown_at = 0.0
+        self._began = 0.0
         self._displayed = False
-        self.history: History | None = None
         self._make_controls()
         code = ipywidgets.HTML(code_block(self.code, titled=False))
         code = ipywidgets.Accordion([code], titles=["The same in code (.code)"], selected_index=None)
@@ -112,6 +108,11 @@ class TrainingMonitor(Panel):
         self._show()
 
     # -- what a program asks and does ---------------------------------------------------------------------------
+
+    @property
+    def history(self) -> History | None:
+        """Of the training that runs or ran last."""
+        return self._watch.history
 
     @property
     def running(self) -> bool:
@@ -128,16 +129,15 @@ class TrainingMonitor(Panel):
         with self._lock:
             if self.running:
                 return
-            self._stopping.clear()
-            self._problem = self.history = None
-            self._reason, self._running = "by hand", True
+            self._watch = Watch(self._show)
+            self._problem, self._running = None, True
             self._began = time.monotonic()
             self._thread = threading.Thread(target=self._train, name="TrainingMonitor", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
         """Ask training to end after the present batch, as a click on Stop does."""
-        self._stopping.set()
+        self._watch.stop("by hand")
 
     async def run(self) -> History:
         """Show the monitor, train, and return the history when training has ended: ``await monitor.run()``.
@@ -151,8 +151,7 @@ class TrainingMonitor(Panel):
             while thread.is_alive():
                 await asyncio.sleep(POLLED_EVERY)
         except (KeyboardInterrupt, asyncio.CancelledError):
-            self._reason = "interrupted"
-            self.stop()
+            self._watch.stop("interrupted")
             thread.join()
             raise
         finally:
@@ -177,8 +176,7 @@ class TrainingMonitor(Panel):
         """Make the call; runs in a thread of its own, which writes traits of widgets and prints nothing."""
         try:
             self._show()
-            tests: list[Listener] = [] if self._call.test is None else [_Test(self)]
-            self.history = self._call([*tests, self._seen, _Watch(self)])
+            self._call([*self._watch.testing(self._call.test, self._call.test_every), self._seen, self._watch])
         except BaseException as problem:
             self._problem = problem
         finally:
@@ -204,12 +202,13 @@ class TrainingMonitor(Panel):
 
     def _show(self, doing: str = "") -> None:
         """Bring every control up to date."""
-        self._shown_at = time.monotonic()
         self._start.disabled = self.running
         self._stop.disabled = not self.running
         self._bar.max, self._bar.value = max(self._call.iterations, 1), self._seen.iteration
         self._status.value = self._report(seconds=True, doing=doing)
-        self._charts.value = self._drawn()
+        done = len(self._seen.losses)
+        last = max(self._seen.starts[-1] + self._call.iterations, done) if self.running and done else done
+        self._charts.value = draw_training(self._seen, last)
         self._table.value = layer_table(self._seen.layers)
 
     def _display(self) -> Any:
@@ -264,27 +263,7 @@ class TrainingMonitor(Panel):
     def _left(self, seconds: bool) -> str:
         took = time.monotonic() - self._began
         left = seconds_left(self._seen.iteration, self._call.iterations, took) if seconds else None
-        return "" if left is None else f"About {in_words(left)} left."
-
-    def _drawn(self) -> str:
-        """Return the curves as the running widget shows them."""
-        losses, seen = self._seen.losses, self._seen
-        if not losses:
-            return ""
-        last = max(seen.starts[-1] + self._call.iterations, len(losses)) if self.running else len(losses)
-        again = seen.starts[1:]
-        window = max(1, len(losses) // 15)
-        means = list(enumerate(_means(losses, window), start=1))
-        title = f"Loss on training data (solid) falls from {means[0][1]:.2f} to {means[-1][1]:.2f}"
-        if not means[-1][1] < means[0][1]:
-            title = f"Loss on training data (solid): {means[-1][1]:.2f}"
-        thin = list(enumerate(losses, start=1)) if window > 1 else ()
-        thick = f"; thick: mean of {window} iterations" if window > 1 else ""
-        charts = [line_chart(f"{title}{thick}.", means, raw=thin, last=last, starts=again)]
-        if seen.evaluations:
-            title = f"Accuracy on test data (dashed): {seen.evaluations[-1][1]:.1%}."
-            charts.append(line_chart(title, seen.evaluations, last=last, starts=again, share=True))
-        return f'<div style="display:flex;flex-wrap:wrap;gap:4px 24px">{"".join(charts)}</div>'
+        return "" if left is None else f"About {describe_seconds(left)} left."
 
     def _pictures(self) -> Iterator[Any]:
         """Draw the curves as images, which viewers without widgets show."""
@@ -294,61 +273,3 @@ class TrainingMonitor(Panel):
             yield learning_curves(self._seen, show="loss")
         if self._seen.evaluations:
             yield learning_curves(self._seen, show="accuracy")
-
-
-class _Watch(Listener):
-    """Shows what a log has noted, and hands a wish to stop on to the training; the last of the listeners."""
-
-    def __init__(self, monitor: TrainingMonitor) -> None:
-        self.monitor = monitor
-
-    def training_started(self, training: Training) -> None:
-        self.monitor.history = training.history
-        self.monitor._show()
-
-    def iteration_done(self, training: Training) -> None:
-        if self.monitor._stopping.is_set() and not training.ended:
-            training.stop(self.monitor._reason)
-        if time.monotonic() - self.monitor._shown_at >= SHOWN_EVERY:
-            self.monitor._show()
-
-    def epoch_done(self, training: Training) -> None:
-        self.iteration_done(training)
-
-
-class _Test(EvaluateEvery):
-    """Measures accuracy, and gives up where training is to stop."""
-
-    def __init__(self, monitor: TrainingMonitor) -> None:
-        super().__init__(monitor._call.test_every, _UntilStopped(monitor._call.test, monitor._stopping))
-        self.monitor = monitor
-
-    def iteration_done(self, training: Training) -> None:
-        if training.iteration % self.iterations == 0 or training.iteration == training.total:
-            self.monitor._show("Testing …")
-        with contextlib.suppress(_StoppedError):  # the watch ends training
-            super().iteration_done(training)
-
-
-class _UntilStopped:
-    """A data set whose batches end in an error once training is to stop."""
-
-    def __init__(self, data: Any, stopping: threading.Event) -> None:
-        self.data, self.stopping = data, stopping
-        self.classes = data.classes
-
-    def batches(self, batch_size: int) -> Iterator[Any]:
-        for batch in self.data.batches(batch_size):
-            if self.stopping.is_set():
-                raise _StoppedError
-            yield batch
-
-
-class _StoppedError(Exception):
-    """A measurement was cut short."""
-
-
-def _means(values: list[float], window: int) -> list[float]:
-    """Return the mean of each value and those before it, as the curves of tlkit.plots do."""
-    recent = [values[max(0, number - window) : number] for number in range(1, len(values) + 1)]
-    return [sum(part) / len(part) for part in recent]

@@ -22,7 +22,7 @@ def net(request):
 def trained():
     """A narrow VGG16 with a new head, as notebook 07 loads it."""
     source = narrow_vgg16(batch_norm=True)
-    source._landmarks = tl.Landmarks("block5_pool", "fc2", "predictions", "block4_pool", "fc2")  # as in images of 224
+    source.landmarks = tl.Landmarks("block5_pool", "fc2", "predictions", "block4_pool", "fc2")  # as in images of 224
     return (
         tl.TransferLearning(source)
         .set_feature_extractor("block5_pool")

@@ -32,7 +32,7 @@ def net():
     layers = [nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     body = tl.Network.from_module(nn.Sequential(*layers, nn.Linear(4, 5)), [torch.zeros(1, 3, 16, 16)])
     early, late, flat, head = body.vertices
-    body._landmarks = tl.Landmarks(late, flat, head, early)
+    body.landmarks = tl.Landmarks(late, flat, head, early)
     return tl.TransferLearning(body).set_feature_extractor(flat).build()
 
 

@@ -143,7 +143,7 @@ def _small_png(encoded: str) -> str:
     from PIL import Image
 
     raw = base64.b64decode(encoded)
-    image = Image.open(io.BytesIO(raw))
+    image = Image.open(io.BytesIO(raw), formats=["PNG"])
     if image.mode not in ("RGB", "RGBA"):
         return encoded
     if image.mode == "RGBA":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tlkit.graph.network import Network
+from tlkit.graph.summary import collect_weights
 from tlkit.layers.descriptions import Output
-from tlkit.layers.updaters import Nesterovs
+from tlkit.layers.updaters import Updater
+from tlkit.training.heads import build_head
 from tlkit.training.loop import fit
-from tlkit.widgets.background import GivenUp
-from tlkit.widgets.cuts import Cut, Cuts
+from tlkit.training.optimizers import DEFAULT_UPDATER
 
-__all__ = ["Epoch", "Timings", "measure"]
+__all__ = ["Epoch", "Timings", "time_vertices"]
 
 BATCH_SIZE = 32  # of training, as `tl.fit` has it
 PASS = 1.0  # seconds that a timed pass through the network may take, as long as it has one image
@@ -63,42 +64,44 @@ class Timings:
         Each vertex for one image.
     reading : float
         Reading one image.
-    step, update : float
-        What every training step costs whatever the network, and what each trainable parameter adds to it.
+    step : float
+        What every training step costs whatever the network.
+    update : dict of str to float
+        What the update of each vertex adds to a step.
     """
 
     forward: dict[str, float]
     backward: dict[str, float]
     reading: float
     step: float
-    update: float
+    update: dict[str, float]
 
-    def epoch(self, net: Network, cut: Cut, images: int) -> Epoch:
-        """Add up what a cut costs for a number of images."""
-        frozen = sum(self.forward[name] for name in cut.vertices)
-        trained = 0.0
-        for name, inputs in net._inputs.items():
-            if name not in cut.vertices:
-                first = all(other in cut.shapes for other in inputs)  # nothing before it is trained: half the way back
+    def epoch(self, net: Network, frozen: Collection[str], images: int) -> Epoch:
+        """Add up what a network with some frozen vertices costs for a number of images."""
+        trained, step = 0.0, self.step
+        for name, vertex in net.vertices.items():
+            if name not in frozen:
+                first = all(other in frozen or other in net.inputs for other in vertex.inputs)
+                # where nothing before it is trained, half the way back
                 trained += self.forward[name] + self.backward[name] / (2 if first else 1)
-        steps = -(-images // BATCH_SIZE)
-        featurized = images * trained + steps * (self.step + cut.trainable * self.update)
-        featurizing = images * (self.reading + frozen)
+                step += self.update[name]
+        featurized = images * trained + -(-images // BATCH_SIZE) * step
+        featurizing = images * (self.reading + sum(self.forward[name] for name in frozen))
         return Epoch(featurizing + featurized, featurized, featurizing)
 
 
-def measure(
-    cuts: Cuts,
+def time_vertices(
+    net: Network,
     images: Any = None,
-    given_up: GivenUp = lambda: False,
+    given_up: Callable[[], bool] = lambda: False,
     told: Callable[[str], None] = lambda text: None,
 ) -> Timings | None:
     """Measure a network vertex by vertex, where its weights are; one without values is measured on the CPU.
 
     Parameters
     ----------
-    cuts : Cuts
-        The network and its shapes.
+    net : Network
+        It stays as it is; for a step's update counts the updater of its last vertex that has one.
     images : ImageSet or other data set, optional
         What reading an image costs is measured, too.
     given_up : callable
@@ -106,7 +109,7 @@ def measure(
     told : callable
         Told what is measured now.
     """
-    watched = _Watched(cuts, given_up, told)
+    watched = _Watched(net, given_up, told)
     alone = watched.run(1, backward=False)
     size = max(1, min(int(PASS / max(sum(ahead for ahead, _ in alone.values()), 1e-6)), BATCH_SIZE))
     # from here on as in training, where large tensors take longer than many small ones, and find their memory warm
@@ -114,23 +117,25 @@ def measure(
     if not second:
         return None
     told("a training step")
-    step = _of_step(8)
-    update = max(_of_step(UPDATED // 4) - step, 0) / UPDATED
+    updater = next((v.settings.updater for v in reversed(net.vertices.values()) if v.settings.updater), DEFAULT_UPDATER)
+    step = _time_step(8, updater)
+    each = max(_time_step(UPDATED // 4, updater) - step, 0) / UPDATED
+    update = {name: each * sum(map(Tensor.numel, own.values())) for name, own in collect_weights(net).items()}
     forward = {name: min(first[name][0], ahead) for name, (ahead, _) in second.items()}
     backward = {name: back for name, (_, back) in second.items()}
-    return Timings(forward, backward, _of_reading(images), step, update)
+    return Timings(forward, backward, _time_reading(images), step, update)
 
 
 class _Watched:
     """A network that runs vertex by vertex against a clock."""
 
-    def __init__(self, cuts: Cuts, given_up: GivenUp, told: Callable[[str], None]) -> None:
-        self.cuts, self.given_up, self.told = cuts, given_up, told
-        self.last_use = cuts.net._last_use()
+    def __init__(self, net: Network, given_up: Callable[[], bool], told: Callable[[str], None]) -> None:
+        self.net, self.given_up, self.told = net, given_up, told
+        self.last_reader = {other: name for name, vertex in net.vertices.items() for other in vertex.inputs}
 
     def run(self, size: int, *, backward: bool = True) -> dict[str, tuple[float, float]]:
         """Return each vertex's seconds an image, forward and backward; nothing when it was given up."""
-        net = self.cuts.net
+        net = self.net
         like = next((value for value in net.parameters() if value.is_floating_point()), torch.empty(0))
         place = {"dtype": like.dtype, "device": "cpu" if like.is_meta else like.device}
         draws = torch.Generator(place["device"]).manual_seed(0)  # nobody else's random numbers
@@ -140,11 +145,11 @@ class _Watched:
             if self.given_up():
                 return {}
             self.told(f"{name} ({number} of {len(net.vertices)})")
-            clock = _Clock(_with_values(vertex.module), _enough_rows([values[other] for other in vertex.inputs]))
+            clock = _Clock(_fill_values(vertex.module), _repeat_rows([values[other] for other in vertex.inputs]))
             answer, ahead = clock.forward()
             values[name] = answer[:size]
             seconds[name] = ahead / len(answer), clock.backward(ahead) if backward else 0.0
-            values = {other: value for other, value in values.items() if self.last_use[other] not in (*seconds, None)}
+            values = {other: value for other, value in values.items() if self.last_reader.get(other) not in seconds}
         return seconds
 
 
@@ -171,8 +176,8 @@ class _Clock:
         """Return the seconds of an image on the way back; `ahead` are those of the whole batch on the way there."""
         whole = len(self.inputs[0])
         size = max(1, min(int(whole * ENOUGH / ahead), whole))
-        inputs = [value[:size].detach().requires_grad_() for value in self.inputs]
-        towards = [*inputs, *(weight.requires_grad_() for weight in self.weights)]
+        inputs = [value[:size].detach() for value in self.inputs]
+        towards = [value.requires_grad_() for value in (*inputs, *self.weights) if value.is_floating_point()]
 
         def there() -> Tensor:
             return functional_call(self.module, self.state, tuple(inputs))
@@ -181,6 +186,8 @@ class _Clock:
             torch.autograd.grad(there().sum(), towards, allow_unused=True)
 
         with torch.enable_grad():
+            if not there().requires_grad:
+                return 0.0
             there_and_back()
             return max(self._least(there_and_back) - self._least(there), 0) / size
 
@@ -196,7 +203,7 @@ class _Clock:
         return best
 
 
-def _enough_rows(inputs: list[Tensor]) -> list[Tensor]:
+def _repeat_rows(inputs: list[Tensor]) -> list[Tensor]:
     """Repeat the rows of a small batch: reading the weights of a dense layer takes as long for one row as for many."""
     times = -(-BATCH_SIZE // len(inputs[0]))
     if times * sum(value.numel() for value in inputs) > SMALL:
@@ -204,7 +211,7 @@ def _enough_rows(inputs: list[Tensor]) -> list[Tensor]:
     return [value.repeat(times, *[1] * (value.ndim - 1)) for value in inputs]
 
 
-def _with_values(module: nn.Module) -> nn.Module:
+def _fill_values(module: nn.Module) -> nn.Module:
     """Return the module itself, or a copy with some values where it has none."""
     if not any(value.is_meta for value in [*module.parameters(), *module.buffers()]):
         return module
@@ -215,21 +222,17 @@ def _with_values(module: nn.Module) -> nn.Module:
     return module
 
 
-def _of_step(width: int) -> float:
+def _time_step(width: int, updater: Updater) -> float:
     """Return seconds for a training step of one output layer: next to nothing but the step itself when it is narrow."""
-    from tlkit.builder import TransferLearning
-
-    start = Network({}, inputs={"x": (width,)}, outputs=["x"])
-    builder = TransferLearning(start).add_layer("y", Output(4, updater=Nesterovs(0.01)), "x").set_outputs("y")
     steps = 20
     data = torch.zeros(steps, width), torch.zeros(steps, dtype=torch.long)
     with torch.random.fork_rng([]):
-        net = builder.build()
+        net = build_head("x", (width,), [("y", Output(4, updater=updater))])
         fit(net, data, batch_size=1, progress=False)
         return fit(net, data, batch_size=1, progress=False).seconds / steps
 
 
-def _of_reading(images: Any) -> float:
+def _time_reading(images: Any) -> float:
     if not hasattr(images, "batches"):
         return 0.0
     for _ in range(2):  # pixels that stay in memory are read quickly from the second time on
