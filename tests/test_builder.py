@@ -53,6 +53,7 @@ def edited(vgg):
     return apply(vgg, *EDITS)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.permutations(EDITS))
 def test_any_order_of_calls_builds_the_same_network(vgg, edited, edits):

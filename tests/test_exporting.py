@@ -23,7 +23,10 @@ pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-pytestmark = pytest.mark.filterwarnings("error")  # not one warning reaches the reader
+pytestmark = [
+    pytest.mark.slow,  # torch translates each network to ONNX
+    pytest.mark.filterwarnings("error"),  # not one warning reaches the reader
+]
 
 Vertex = tl.Vertex
 

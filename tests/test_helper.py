@@ -411,6 +411,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_store_that_is_stale_is_computed_again_with_a_reason_that_names_the_change(what, tmp_path, photos):
     change, reason = CHANGES[what]

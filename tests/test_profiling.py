@@ -57,18 +57,21 @@ def profile(net, images):
     return found
 
 
+@pytest.mark.slow
 def test_each_cut_point_has_a_row_in_the_networks_order(net, profile):
     assert tuple(row.boundary for row in profile.rows) == net.cut_points
     shapes = net.output_shapes()
     assert all(row.shape == shapes[row.boundary] for row in profile.rows)
 
 
+@pytest.mark.slow
 def test_parameters_are_counted_as_the_summary_counts_them(net, profile):
     for row in profile.rows:
         summary = tl.TransferLearning(net).set_feature_extractor(row.boundary).build().summary()
         assert (row.frozen, row.trainable) == (summary.frozen, summary.trainable)
 
 
+@pytest.mark.slow
 def test_the_size_of_the_store_is_that_of_whole_features(net, images, profile):
     copy = tl.TransferLearning(net).build()
     for name in ("block2_pool", "fc1"):

@@ -41,6 +41,7 @@ def zoo_head(net, classes=5, **options):
 # -- round trips ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_efficientnet_comes_back_bit_by_bit(path):
     net = zoo_head(tl.zoo.load())
     net.classes = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -511,6 +512,7 @@ def test_a_file_that_is_not_there_is_said(path):
         tl.load(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_truncated_file_is_said_to_be_damaged(path, data):
@@ -521,6 +523,7 @@ def test_a_truncated_file_is_said_to_be_damaged(path, data):
         tl.load(path, chain(4, 3))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_flipped_bit_in_the_weights_is_said_to_be_damage(path, data):
@@ -533,6 +536,7 @@ def test_a_flipped_bit_in_the_weights_is_said_to_be_damage(path, data):
         tl.load(path, chain(4, 3))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_flipped_bit_anywhere_ends_in_a_sentence(path, data):

@@ -52,6 +52,7 @@ def weights_between(net: tl.Network, first: str, last: str) -> int:
     return sum(p.numel() for name in names for p in net.vertices[name].module.parameters() if p.ndim > 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.names())
 def test_every_network_loads_and_knows_its_landmarks(name):
     net = on_shapes(name)
@@ -78,6 +79,7 @@ def test_every_network_loads_and_knows_its_landmarks(name):
         assert places.hidden in net.cut_points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "landmarks"),
     [
@@ -99,6 +101,7 @@ def test_landmarks_are_where_a_reader_would_put_them(name, landmarks):
     assert on_shapes(name).landmarks == tl.Landmarks(*landmarks)
 
 
+@pytest.mark.slow
 def test_vgg16_carries_the_names_of_the_documentation():
     convolutions = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
     expected = []
@@ -147,6 +150,7 @@ def file_of(name: str) -> str:
     return getattr(package_of(name), zoo.PACKAGED[name].holder).get_model_file_path()
 
 
+@pytest.mark.slow
 @packaged
 def test_packaged_networks_answer_bit_for_bit_like_timms(name, images):
     import timm
@@ -173,6 +177,7 @@ def test_packaged_tensors_are_of_the_kinds_that_timms_names_say(name):
     assert kinds == [(key.rpartition(".")[2], value.shape) for key, value in names.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "resize"), [("efficientnet_lite0", 224, 256), ("efficientnet_lite1", 240, 272)]
 )
@@ -186,6 +191,7 @@ def test_packaged_networks_know_imagenet(name, size, resize):
     assert zoo.decode_predictions(probabilities)[0][0].label == "daisy"
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 @packaged
 def test_packaged_networks_recognize_daisies(name, photos):
@@ -268,6 +274,7 @@ def test_networks_whose_constructor_computes_load_from_files_too(tmp_path, image
         assert torch.equal(net(images), module(net.preprocessing(images)))
 
 
+@pytest.mark.slow
 def test_a_network_with_a_transform_inside_computes_the_same_after_a_reload(tmp_path, images):
     _, state = random_weights("googlenet")
     torch.save(state, tmp_path / "own.pth")

@@ -43,6 +43,7 @@ def css_variables() -> str:
 
     Examples
     --------
+    >>> from tlkit.colors import css_variables
     >>> print(css_variables())
     :root { --tlkit-frozen: #0072B2; --tlkit-trainable: #E69F00; --tlkit-focus: #1a73e8; }
     <BLANKLINE>
@@ -56,6 +57,7 @@ def translucent(color: str, opacity: float) -> str:
 
     Examples
     --------
+    >>> from tlkit.colors import RIGHT, translucent
     >>> translucent(RIGHT, 0.25)
     'rgba(0,158,115,0.25)'
     """

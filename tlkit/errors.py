@@ -69,6 +69,7 @@ def printable(text: object, longest: int | None = 200) -> str:
 
     Examples
     --------
+    >>> from tlkit.errors import printable
     >>> print(printable("rose\x1b[31m"))
     rose\\x1b[31m
     """

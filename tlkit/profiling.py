@@ -215,6 +215,8 @@ def average(x: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
+    >>> from tlkit.profiling import average
     >>> average(torch.ones(2, 64, 7, 7)).shape, average(torch.ones(2, 197, 768)).shape
     (torch.Size([2, 64]), torch.Size([2, 768]))
     """

@@ -18,6 +18,8 @@ from tlkit.features.engines import FEW_ROWS, MANY_ROWS, Engine, choose_batch_siz
 from tlkit.features.folding import fold
 from tlkit.layers.modules import NORMS
 
+pytestmark = pytest.mark.slow  # torch translates each network to ONNX
+
 needs_onnxruntime = pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="needs onnxruntime")
 
 

@@ -21,6 +21,7 @@ def frozen_part(name: str) -> tl.Network:
     return net.freeze(net.landmarks.penultimate).split()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "googlenet", "densenet121", "mobilenet_v3_small"])
 def test_the_folded_network_says_the_same_and_the_original_is_left_alone(name: str) -> None:
     plain = frozen_part(name)

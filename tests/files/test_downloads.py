@@ -98,6 +98,7 @@ def test_two_threads_share_one_download(server, remote):
     assert sorted(headers.get("Range", "") for _, headers in server.requests) == ["", f"bytes={len(CONTENT) // 2}-"]
 
 
+@pytest.mark.slow
 def test_processes_share_one_download(server, remote):
     code = f"from tlkit.files.downloads import *; fetch(Remote({NAME!r}, {remote.urls}, {DIGEST!r}), progress=False)"
     started = [subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) for _ in range(3)]

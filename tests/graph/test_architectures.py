@@ -21,6 +21,8 @@ from torchvision.models.convnext import CNBlockConfig
 import tlkit as tl
 from tlkit.graph.importing import take_over
 
+pytestmark = pytest.mark.slow  # imports large networks
+
 ROWS = 4
 STEPS = {"epochs": 2, "batch_size": ROWS, "shuffle": False, "progress": False}  # two steps, each on all rows
 NO_INIT = {"init_weights": False}

@@ -22,6 +22,8 @@ from tlkit.files import weights as weight_files
 from tlkit.files.weights import fill_module, read_weights
 from tlkit.graph.importing import take_over
 
+pytestmark = pytest.mark.slow  # measures memory in processes of their own
+
 WRITERS = {
     "safetensors": save_file,
     "pth": torch.save,

@@ -81,6 +81,7 @@ def assert_same(module: nn.Module, x: torch.Tensor, granularity: str = "block") 
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", [name for name in TORCHVISION if name not in TOO_LARGE])
 def test_imported_networks_answer_bit_for_bit_like_torchvisions(name):
@@ -92,6 +93,7 @@ def test_imported_networks_answer_bit_for_bit_like_torchvisions(name):
     assert len(net.cut_points) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", OPENED)
 def test_opened_blocks_answer_bit_for_bit_like_torchvisions(name):
@@ -111,6 +113,7 @@ def test_left_out_networks_exist():
     assert TOO_LARGE.keys() | PIXELS.keys() | set(OPENED) <= set(TORCHVISION)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv3_small_050", "resnetv2_50", "mobilevit_xxs"])
 def test_timms_networks_answer_bit_for_bit(name):
     import timm

@@ -17,7 +17,10 @@ from safetensors import safe_open
 
 import tlkit as tl
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*reaches single layers only", "ignore:.*stay random")
+pytestmark = [
+    pytest.mark.slow,  # hundreds of graphs
+    pytest.mark.filterwarnings("ignore:.*reaches single layers only", "ignore:.*stay random"),
+]
 
 
 def answers(net, x):

@@ -19,6 +19,7 @@ def test_vgg16_has_the_blocks_of_its_documentation():
     assert labels == ["block1", "block2", "block3", "block4", "block5", "flatten", "fc1", "fc2", "predictions"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "mobilenet_v3_large", "vit_b_16"])
 def test_other_networks_have_as_many_stages_as_a_picture_can_show(name):
     assert 5 <= len(stages_of(name)) <= 12

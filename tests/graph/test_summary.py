@@ -38,6 +38,7 @@ def test_the_table_says_what_each_vertex_is_reads_and_holds():
     assert len(COLUMNS) == len(rows[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "swin_v2_t", "googlenet", "vit_b_16", "efficientnet_b0"])
 def test_totals_are_torchs_own_counts_with_batch_norm_statistics(name):
     with torch.device("meta"):

@@ -280,6 +280,7 @@ def test_functions_of_training_follow_the_vertex_at_layer_granularity():
     assert all("training = self.training" in module.code for module in attention)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "vit_b_16", "swin_t"])
 def test_weights_leave_the_memory_with_the_last_network_that_holds_them(name):
     with torch.device("meta"):

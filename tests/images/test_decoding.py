@@ -214,6 +214,7 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size_with_nearly_the_sam
         assert np.abs(ours - torchvision_pixels(upright, 56, 64)).mean() < 2
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 def test_real_flower_photos_load_and_match_torchvision(photos):
     flowers = sets.load(photos, per_class=20)

@@ -86,6 +86,7 @@ def test_a_folder_holds_the_pictures_asked_for(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["flowers"]
 
 
+@pytest.mark.slow
 def test_processes_draw_the_same_as_one(tmp_path):
     one = draw_flowers(tmp_path / "one", 2, size=32, workers=1, progress=False)
     two = draw_flowers(tmp_path / "two", 2, size=32, workers=2, progress=False)
@@ -135,6 +136,7 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert len(files(draw_flowers(tmp_path, 1, size=32, workers=1, progress=False))) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_a_process_that_comes_second_keeps_the_pictures_of_the_first(tmp_path, monkeypatch):
     target, checked = tmp_path / "flowers", []
     draw_all, check = drawing._draw_all, drawing._checked

@@ -140,6 +140,7 @@ def test_the_interval_holds_the_measured_share_and_narrows():
         interval(4, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 def test_hardly_any_photo_is_taken_for_another(photos):
     flowers = sets.load(photos, split=None, per_class=60)

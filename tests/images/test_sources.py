@@ -70,6 +70,7 @@ def test_photos_are_fetched_then_extracted(folder, tmp_path, monkeypatch):
     assert asked == [downloads.FLOWER_PHOTOS]
 
 
+@pytest.mark.slow
 def test_drawn_flowers_are_drawn_once_and_have_the_kinds_as_classes(home):
     first, again = (sets.load("drawn", split=0.5, per_class=2) for _ in range(2))
     assert first.classes == drawing.KINDS

@@ -24,7 +24,13 @@ def examples() -> Iterator[doctest.DocTest]:
 
 
 EXAMPLES = list(examples())
-SLOW = ("tlkit/profiling.py:freeze_profile",)  # fits a head at each of 19 cut points
+SLOW = (
+    "tlkit/builder.py:TransferLearning",  # draws the weights of VGG16
+    "tlkit/exporting.py:export_onnx",
+    "tlkit/profiling.py:freeze_profile",  # a head at each of 19 cut points
+    "tlkit/scale/planning.py:plan",  # draws the weights of VGG16
+    "tlkit/widgets/freeze_picker.py:FreezePicker",  # and once more
+)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_the_page_is_complete():
     assert tuple(path.stem for path in NOTEBOOKS) == PAGE
 
 
+@pytest.mark.slow
 def test_notebooks_compare_enough_cells():
     counts = {path.stem: len(compared(path)) for path in NOTEBOOKS}
     assert counts, "there is no notebook"
@@ -130,6 +131,7 @@ def tiny_photos(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_other_images_run_through(kernels, tiny_photos, tmp_path):
     (source,) = runner.select(["05"])
     outcome = runner.execute(source, tmp_path / "05.ipynb", {"IMAGES": str(tiny_photos)})
@@ -139,12 +141,14 @@ def test_other_images_run_through(kernels, tiny_photos, tmp_path):
     assert "dandelion" not in shown
 
 
+@pytest.mark.slow
 def test_more_epochs_run_through(kernels, tmp_path):
     assert main(["run", "--out", str(tmp_path), "-p", "EPOCHS", "2", "04"]) == 0
     source = "\n".join(cell.source for cell in nbformat.read(tmp_path / f"{PAGE[4]}.ipynb", as_version=4).cells)
     assert "EPOCHS = 2" in source
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_a_clear_error(kernels, tmp_path, capsys):
     import torch
 

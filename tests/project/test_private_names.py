@@ -16,6 +16,9 @@ ALLOWED = {
     "_version": "torch: how often a tensor was written to",
     "_parameters": "torch: weights moved to another module, shared and unset ones as they are",
     "_buffers": "torch: the same for batch normalization's statistics",
+    "_modules": "torch: and its parts",
+    "_ops": "torch: the classes of its operators",
+    "_lru_cache_wrapper": "Python: the class of a cached function",
     "_BatchNorm": "torch: what every batch normalization is",
     "_DropoutNd": "torch: what every dropout is",
     "_getframe": "Python: the frame that runs, documented under this name",
@@ -42,7 +45,8 @@ def own_names(tree: ast.AST) -> set[str]:
 
 
 def is_own(node: ast.expr) -> bool:
-    return ast.unparse(node) in ("self", "cls", "super()")
+    node = node.func if isinstance(node, ast.Call) else node
+    return isinstance(node, ast.Name) and node.id in ("self", "cls", "super")
 
 
 def touched(tree: ast.AST) -> Iterator[tuple[int, str, str]]:

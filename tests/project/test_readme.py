@@ -33,6 +33,7 @@ def typed(command: str) -> list[str]:
     return [line.partition("  #")[0].strip() for line in lines if line.startswith(f"{command} ")]
 
 
+@pytest.mark.slow
 def test_the_code_for_the_library_runs_on_a_few_flowers(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(README, "python")

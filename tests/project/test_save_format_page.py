@@ -148,6 +148,7 @@ def check_refused(header: dict, file: Path, match: str | None) -> None:
         tl.load(other, None if match else chain(4, 6, 3))
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_used_without_tlkit_as_written(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.slow  # builds the site
+
 pytest.importorskip("sphinx", reason="needs Sphinx (pip install '.[docs]')")
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 import tlkit as tl
 from tlkit.helper import TransferLearningHelper
 
-pytestmark = pytest.mark.usefixtures("small_shards")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_shards")]  # reads whole sets again and again
 
 FLIP = v2.RandomHorizontalFlip()
 

@@ -17,6 +17,8 @@ import samples
 
 from tlkit.features.store import FeatureStore
 
+pytestmark = pytest.mark.slow  # stores on disks that are full or slow
+
 SHARDS, WIDTH = 6, 4096  # 64 kB a shard
 ROWS = SHARDS * samples.ROWS_PER_SHARD
 FULL = r"cannot be written: the disk is full\. What was finished stays\..*"

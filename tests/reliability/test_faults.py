@@ -16,6 +16,8 @@ from tlkit.features import store as store_module
 from tlkit.features.spec import Layout
 from tlkit.features.store import FeatureStore, StoreError
 
+pytestmark = pytest.mark.slow  # a disk or a network fails at every step
+
 FAULTS = 200
 SHARDS = 10
 ROWS = SHARDS * samples.ROWS_PER_SHARD

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import samples
 
+pytestmark = pytest.mark.slow  # other processes are interrupted
+
 LONGEST = 120  # seconds on a busy machine
 STOPS_AFTER = (1, 3)  # shards
 

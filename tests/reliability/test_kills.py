@@ -6,6 +6,7 @@ import os
 import random
 import time
 
+import pytest
 import samples
 
 from tlkit.features import spec as spec_module
@@ -13,6 +14,8 @@ from tlkit.features.shards import verify_shard
 from tlkit.features.spec import Layout
 from tlkit.features.store import FeatureStore
 from tlkit.images import drawing
+
+pytestmark = pytest.mark.slow  # other processes are killed
 
 KILLS = 24
 SHARDS = 60

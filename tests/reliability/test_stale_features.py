@@ -18,7 +18,7 @@ from tlkit.helper import TransferLearningHelper
 
 ALL = set(range(6))
 
-pytestmark = pytest.mark.usefixtures("small_shards")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_shards")]  # a store is filled for each kind of change
 
 
 class Case:

@@ -12,6 +12,7 @@ import torch
 import tlkit as tl
 
 
+@pytest.mark.slow
 def test_nothing_of_ray_is_imported_before_it_is_started():
     code = "import sys, tlkit; tlkit.scale.plan; tlkit.scale.Ray; print({'ray', 'pyarrow'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -279,6 +279,7 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence():
         evaluate(nn.LSTM(3, 3), (torch.zeros(2, 3), torch.tensor([0, 1])))
 
 
+@pytest.mark.slow
 def test_importing_the_module_loads_neither_torchmetrics_nor_matplotlib():
     code = "import sys, tlkit.training.evaluation; print({'torchmetrics', 'matplotlib'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -69,6 +69,7 @@ def test_it_is_the_same_from_anywhere_and_every_time(monkeypatch):
     assert furthest(weights(first.network), weights(again.network)) == 0
 
 
+@pytest.mark.slow
 def test_it_finds_what_long_training_finds(monkeypatch):
     monkeypatch.setattr(lbfgs, "TOLERANCE", 1e-6)
     solved, trained = head(l2=0.05), head(l2=0.05, updater=tl.Nesterovs(0.3, 0.9))

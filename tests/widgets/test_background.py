@@ -103,6 +103,7 @@ def test_work_may_ask_whether_all_is_settled():
     assert done == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_python_ends_in_order_while_work_is_going_on():
     code = (
         "import time, torch; from tlkit.widgets.background import Background; background = Background()\n"

@@ -15,6 +15,8 @@ pytest.importorskip("ipywidgets")
 from tlkit.widgets import Head, HeadDesigner
 from tlkit.widgets.head_bench import HeadBench
 
+pytestmark = pytest.mark.slow  # trains a head in almost every test
+
 OUTPUT = tl.Output(3)
 
 

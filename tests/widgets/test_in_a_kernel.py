@@ -13,6 +13,8 @@ pytest.importorskip("papermill")
 
 from tlkit.course.lessons import runner
 
+pytestmark = pytest.mark.slow  # starts kernels
+
 ROOT = Path(__file__).parent.parent.parent
 SETUP = """
 import sys

@@ -58,6 +58,7 @@ def test_without_its_package_a_widget_says_what_to_install(package):
     assert f"The widgets need the package {package}. Install it" in done.stderr
 
 
+@pytest.mark.slow
 def test_importing_tlkit_loads_no_widgets_and_no_figures():
     code = (
         "import sys, tlkit as tl; tl.check('05.1', 1); tl.Network; "

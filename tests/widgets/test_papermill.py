@@ -12,6 +12,8 @@ pytest.importorskip("ipywidgets")
 
 from tlkit.course.lessons import normalizer, runner
 
+pytestmark = pytest.mark.slow  # runs notebooks
+
 ROOT = Path(__file__).parents[2]
 STATES = "application/vnd.jupyter.widget-state+json"
 CELLS = (

@@ -22,6 +22,7 @@ def compare_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
     Examples
     --------
+    >>> from tlkit.features.differences import compare_keys
     >>> compare_keys({"preprocessing": {"resize": 256}}, {"preprocessing": {"resize": 232}})
     ['preprocessing: resize 256 -> 232']
     """

@@ -97,6 +97,8 @@ def described(module: nn.Module, name: str = "module") -> str:
 
     Examples
     --------
+    >>> from tlkit.features.fingerprints import described
+    >>> from torch import nn
     >>> print(described(nn.Sequential(nn.Flatten(), nn.Dropout())))
     : torch.nn.modules.container.Sequential()
     0: torch.nn.modules.flatten.Flatten(end_dim=-1, start_dim=1)

@@ -21,6 +21,8 @@ def move(value: Any, device: torch.device) -> Any:
 
     Examples
     --------
+    >>> import torch
+    >>> from tlkit.features.moving import move
     >>> move(({"x": torch.zeros(1)}, torch.ones(1)), torch.device("cpu"))
     ({'x': tensor([0.])}, tensor([1.]))
     """

@@ -23,6 +23,8 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
     Examples
     --------
+    >>> from tlkit.files.copying import copy_module
+    >>> from torch import nn
     >>> twin = copy_module(nn.Linear(4, 2), {})
     >>> twin.weight.shape
     torch.Size([2, 4])

@@ -20,6 +20,7 @@ def group_stages(shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, ...]]:
 
     Examples
     --------
+    >>> from tlkit.graph.stages import group_stages
     >>> group_stages({"block1_conv1": (64, 8, 8), "block1_pool": (64, 4, 4), "flatten": (1024,), "fc1": (10,)})
     [('block1_conv1', 'block1_pool'), ('flatten',), ('fc1',)]
     """
@@ -38,6 +39,7 @@ def label_stage(names: Sequence[str], whole: bool = True) -> str:
 
     Examples
     --------
+    >>> from tlkit.graph.stages import label_stage
     >>> label_stage(["block5_conv1", "block5_conv2"]), label_stage(["block5_conv1", "block5_conv2"], whole=False)
     ('block5', 'block5 conv1–conv2')
     """

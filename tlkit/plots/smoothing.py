@@ -12,6 +12,7 @@ def smooth(losses: Sequence[float]) -> tuple[list[float], int]:
 
     Examples
     --------
+    >>> from tlkit.plots.smoothing import smooth
     >>> smooth([2.0, 1.0])
     ([2.0, 1.0], 1)
     >>> means, window = smooth([1.0, 0.0] * 15)

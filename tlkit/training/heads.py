@@ -33,6 +33,7 @@ def build_head(
     Examples
     --------
     >>> import tlkit as tl
+    >>> from tlkit.training.heads import build_head
     >>> build_head("fc2", (4096,), [("hidden", tl.Dense(16, activation="relu")), ("answer", tl.Output(5))]).outputs
     ('answer',)
     """

@@ -62,6 +62,7 @@ def widen(amounts: Sequence[float]) -> list[float]:
 
     Examples
     --------
+    >>> from tlkit.widgets.network_strip import widen
     >>> widen([1, 1, 2])
     [0.25, 0.25, 0.5]
     >>> [round(share, 3) for share in widen([0, 1, 3])]

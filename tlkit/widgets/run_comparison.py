@@ -51,10 +51,12 @@ def describe_layers(head: Head) -> str:
 
     Examples
     --------
-    >>> from tlkit.layers import Dense, Output
-    >>> describe_layers(Head([Dense(256, activation="tanh", dropout=0.5), Output(5)]))
+    >>> import tlkit as tl
+    >>> from tlkit.widgets.heads import Head
+    >>> from tlkit.widgets.run_comparison import describe_layers
+    >>> describe_layers(Head([tl.Dense(256, activation="tanh", dropout=0.5), tl.Output(5)]))
     '256 tanh dropout 0.5'
-    >>> describe_layers(Head([Output(5, weight_init="zero")]))
+    >>> describe_layers(Head([tl.Output(5, weight_init="zero")]))
     'none, output zero'
     """
     hidden = [" ".join([str(layer.n_out), layer.activation, *_options(layer)]) for layer in head.hidden]

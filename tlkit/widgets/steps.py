@@ -77,6 +77,7 @@ def describe_ratio(ratio: float) -> tuple[float, str]:
 
     Examples
     --------
+    >>> from tlkit.widgets.steps import describe_ratio
     >>> describe_ratio(0.001), describe_ratio(0.05)[1], describe_ratio(1e-5)[1]
     ((-3.0, 'usual'), 'large steps', 'small steps')
     """

@@ -31,6 +31,7 @@ def describe_seconds(seconds: float) -> str:
 
     Examples
     --------
+    >>> from tlkit.widgets.stopwatch import describe_seconds
     >>> describe_seconds(7.4), describe_seconds(48), describe_seconds(200), describe_seconds(9000)
     ('8 s', '50 s', '4 min', '2.5 h')
     """

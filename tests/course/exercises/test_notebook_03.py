@@ -29,6 +29,7 @@ def test_the_boundary_before_the_last_stage() -> None:
         assert hint in tl.check("03.2", wrong).sentence
 
 
+@pytest.mark.slow
 def test_the_bytes_at_the_bottleneck_of_any_network(imagenet: tl.Network) -> None:
     with torch.device("meta"):
         blocks = tl.zoo.load("resnet18", weights=None)

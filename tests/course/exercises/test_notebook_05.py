@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import tlkit as tl
 
 
@@ -38,6 +40,7 @@ def test_seven_classes(net):
         assert not tl.check("05.1", wrong, net)
 
 
+@pytest.mark.slow
 def test_one_block_less(net):
     before, behind = {
         "classifier": ("blocks_5_3", "'blocks_6_0', 'conv_head' and 'classifier' are trained"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from answers import refused
 
 import tlkit as tl
@@ -22,6 +23,7 @@ def on_bottleneck(net, *layers, n_classes=5, boundary=None):
     return builder.add_layer("flowers", tl.Output(n_classes), before).set_outputs("flowers").build()
 
 
+@pytest.mark.slow
 def test_dense_on_the_pooled_bottleneck(net):
     built = on_bottleneck(net, 1024)
     count = sum(value.numel() for value in built.vertices["new0"].module.parameters())
@@ -39,6 +41,7 @@ def test_dense_on_the_pooled_bottleneck(net):
         assert hint in repr(result)
 
 
+@pytest.mark.slow
 def test_a_small_head_on_the_bottleneck(net):
     right = tl.check("06.2", on_bottleneck(net, 64))
     assert right

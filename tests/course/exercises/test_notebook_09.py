@@ -46,6 +46,7 @@ def test_a_head_drawn_anew_behind_the_same_boundary() -> None:
         assert hint in result.sentence
 
 
+@pytest.mark.slow
 def test_nothing_is_frozen_that_was_drawn_anew(imagenet: tl.Network) -> None:
     places, flowers = imagenet.landmarks, SimpleNamespace(classes=("a", "b", "c", "d", "e"))
 

@@ -7,11 +7,14 @@ import re
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat.v4 import new_markdown_cell, new_output
 from small_notebooks import code, notebook, outputs
 
 from tlkit.course.lessons import costs, normalizer, runner
 from tlkit.course.lessons.__main__ import main
+
+pytestmark = pytest.mark.slow  # runs notebooks
 
 
 def test_no_notebook_at_all_is_an_error(folder, capsys):

@@ -6,11 +6,14 @@ import base64
 import re
 from pathlib import Path
 
+import pytest
 from nbformat.v4 import new_markdown_cell
 from PIL import Image
 from small_notebooks import code, notebook, png
 
 from tlkit.course.lessons.__main__ import main
+
+pytestmark = pytest.mark.slow  # runs notebooks
 
 
 def test_pages_need_no_network(folder):

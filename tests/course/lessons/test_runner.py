@@ -10,6 +10,8 @@ from small_notebooks import code, notebook, outputs
 
 from tlkit.course.lessons import runner
 
+pytestmark = pytest.mark.slow  # runs notebooks
+
 
 def test_notebooks_are_chosen_by_path_name_or_number(folder):
     paths = [notebook(folder / name) for name in ("04_tune.ipynb", "05_edit.ipynb")]
