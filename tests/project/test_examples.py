@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def test_an_example_runs_and_answers_what_it_says(example, tmp_path, monkeypatch
     said: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     failed, _ = doctest.DocTestRunner(optionflags=flags).run(example, out=said.append)
+    if "ipywidgets" in sys.modules:
+        sys.modules["ipywidgets"].Widget.close_all()  # other tests look at all widgets that there are
     assert not failed, "".join(said)
 
 

@@ -200,7 +200,7 @@ def _files(free: int) -> Iterator[Finding]:
     needed = (("VGG16's weights", "vgg16", downloads.VGG16), ("The flower photos", "photos", downloads.FLOWER_PHOTOS))
     for what, name, remote in needed:
         size = readable_size(remote.size)
-        mirror, urls = downloads._sources(remote)
+        mirror, urls = downloads.find_sources(remote)
         if remote.path.is_file() and remote.path.stat().st_size == remote.size:
             yield Finding(True, f"{what} are there: {remote.path}.")
         elif not mirror and not urls:

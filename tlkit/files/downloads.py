@@ -38,6 +38,7 @@ __all__ = [
     "Remote",
     "describe_failure",
     "find_fault",
+    "find_sources",
     "fetch",
     "home",
     "offline",
@@ -238,7 +239,7 @@ def _obtain(remote: Remote, wrong: str, progress: bool) -> None:
     """Try all sources and publish the first right file."""
     part = Part(remote.part, remote.size, remote.most, partial(_check, remote=remote), remote.name, progress)
     problems = [f"{remote.path}: {wrong}"] if wrong else []
-    mirrors, urls = _sources(remote)
+    mirrors, urls = find_sources(remote)
     if _mirror() and not mirrors:
         problems.append(f"TLKIT_MIRROR={_mirror()}: {_why_not()}")
     silent = set()
@@ -274,7 +275,7 @@ def _is_address(mirror: str) -> bool:
     return re.match("https?://", mirror) is not None
 
 
-def _sources(remote: Remote) -> tuple[list[Path | str], list[str]]:
+def find_sources(remote: Remote) -> tuple[list[Path | str], list[str]]:
     """Return the places on the mirror, and the addresses; without those that need a network when offline."""
     mirror = _mirror()
     places = dict.fromkeys([remote.name, f"{remote.folder}/{remote.name}".lstrip("/")])

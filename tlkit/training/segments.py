@@ -18,7 +18,7 @@ def find_cuts(net: Network) -> list[str]:
     found = []
     for name in net.cut_points:
         try:
-            net._check_shared(dict.fromkeys(net.ancestors(name), False))
+            net.check_shared_weights(net.ancestors(name))
         except ValueError:
             continue
         found.append(name)
