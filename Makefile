@@ -37,7 +37,7 @@ test: lint ## lint, all tests, and the notebooks' outputs compared with a new ru
 	@echo "== tests"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) --ignore tests/browser
 	@echo "== tests in a browser, where there is one"
-	@$(PY) -m pytest -q tests/browser
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) tests/browser
 	@echo "== notebooks: run again, outputs compared"
 	@$(PY) -m pytest -q $(WORKERS) -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks

@@ -26,6 +26,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests among processes so that each page is opened in one of them; notebooks go one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPage(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            shown = re.split(r"[\[\]-]", test)[1:2]  # the first parameter: a front end or a notebook
+            return file if file.endswith("test_looks.py") else f"{file} {shown}"
+
+    return ByPage(config, log)
+
+
 def _no_browser() -> str:
     """Return why there is no browser. TLKIT_TEST_BROWSER=1 asks for one all the same; another text is a reason."""
     wish = os.environ.get("TLKIT_TEST_BROWSER", "")

@@ -72,7 +72,7 @@ class NotebookPage:
         """Open a notebook and wait for its kernel; Voila runs it at once."""
         self.name = name
         path = FRONT_ENDS[self.front_end].format(workspace=f"auto-{secrets.token_hex(3)}", name=name)
-        self.page.goto(self.server.url(path), wait_until="domcontentloaded")
+        self.page.goto(self.server.url(path), wait_until="domcontentloaded", timeout=RUN_WITHIN)  # Voila runs it first
         if self.front_end != "voila":
             self.page.wait_for_function("() => window.jupyterapp?.shell")
             self.page.evaluate("async () => { await window.jupyterapp.restored; }")
