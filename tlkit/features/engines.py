@@ -24,6 +24,7 @@ from tlkit.features.shards import digest
 from tlkit.files.downloads import home
 from tlkit.files.publishing import publish
 from tlkit.graph.network import Network
+from tlkit.memory import counted
 
 __all__ = ["ENGINES", "Engine", "RowFeaturizer", "choose_batch_size", "is_exact"]
 
@@ -166,8 +167,8 @@ class RowFeaturizer:
 
     @property
     def engine(self) -> str:
-        """What computed them, for the record."""
-        return self.run.name
+        """What computed them, for the record; other numbers of threads may differ in the last digits."""
+        return f"{self.run.name}, {counted(torch.get_num_threads(), 'thread')}"
 
     def __call__(self, rows: range) -> dict[str, Tensor]:
         """Return the boundary tensors of some rows."""
