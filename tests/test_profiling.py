@@ -80,12 +80,14 @@ def test_the_size_of_the_store_is_that_of_whole_features(net, images, profile):
         assert profile.at(name).store_bytes == sum(features.nbytes for features in both)
 
 
+@pytest.mark.slow
 def test_every_image_runs_through_the_network_once(net):
     images = tl.images.Split(skies(9, 1), skies(6, 2))
     freeze_profile(net, images, progress=False)
     assert (images.train.reads, images.test.reads) == (9, 6)
 
 
+@pytest.mark.slow
 def test_heads_read_what_the_cut_points_answer_averaged(net, images, profile):
     name = "block3_conv2"
     whole = tl.TransferLearningHelper(tl.TransferLearning(net).build(), name).featurize(images.train, progress=False)

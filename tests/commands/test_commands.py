@@ -58,6 +58,7 @@ def test_warnings_are_lines_without_code(undivided, capsys, monkeypatch):
     assert run(capsys, "info", undivided)[2] == "Warning: slower than it could be\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_no_error(undivided):
     read, write = os.pipe()
     os.close(read)
@@ -95,6 +96,7 @@ def test_ctrl_c_amid_an_import_ends_without_a_traceback(module):
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_that_is_ignored_stays_so():
     ended = subprocess.run(
         [sys.executable, "-c", AT_IMPORT.format("argparse", "SIG_IGN")], capture_output=True, text=True

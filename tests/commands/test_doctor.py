@@ -32,6 +32,7 @@ def sentences(found, *, works):
     return [finding["sentence"] for finding in found["findings"] if finding["works"] == works]
 
 
+@pytest.mark.slow
 def test_doctor_tells_the_truth_in_json(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TLKIT_HOME", str(tmp_path))
     (tmp_path / "images").mkdir()

@@ -56,6 +56,7 @@ def test_a_fetch_that_broke_goes_on_where_it_was(internet, capsys):
     assert internet.requests[-1][1]["Range"] == "bytes=1000000-"
 
 
+@pytest.mark.slow
 def test_a_fetch_that_was_killed_goes_on_where_it_was(internet, tmp_path):
     internet.script = [Reply(stall_after=1_000_000)]
     killed = subprocess.Popen([*TOOL, "fetch", "vgg16"], stdout=subprocess.DEVNULL)

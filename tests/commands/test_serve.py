@@ -117,6 +117,7 @@ def test_a_student_goes_on_at_the_teachers_where_another_network_broke_off(teach
     assert "Stopped. 300 kB went to 1 machine." in teacher.said
 
 
+@pytest.mark.slow
 def test_what_the_teacher_lacks_comes_from_elsewhere_and_the_teacher_hears_of_it(teacher, internet, tmp_path):
     done = student(tmp_path / "pupil", teacher.url, "fetch", "resnet18")
     assert done.returncode == 0

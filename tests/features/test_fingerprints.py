@@ -532,6 +532,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 def test_neither_the_process_nor_its_hash_seed_matters(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))

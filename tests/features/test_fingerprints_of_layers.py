@@ -179,6 +179,7 @@ def tried(kind: type[nn.Module], usual: dict[str, Any]) -> Iterator[tuple[str, b
             yield name, any(found)
 
 
+@pytest.mark.slow
 def test_every_argument_of_every_layer_shows():
     shown, hidden, skipped = 0, [], {}
     for name, kind in layers().items():

@@ -417,6 +417,7 @@ NAMES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_header_keeps_the_next_source_from_being_asked(server, remote, monkeypatch):
     monkeypatch.setattr(web, "TIMEOUT", (5, 0.2))
     monkeypatch.setattr(resuming, "TRIES", 2)

@@ -21,6 +21,7 @@ ALLOWED = {
     "_lru_cache_wrapper": "Python: the class of a cached function",
     "_BatchNorm": "torch: what every batch normalization is",
     "_DropoutNd": "torch: what every dropout is",
+    "_exit": "Python: an end that waits for no thread, documented under this name",
     "_getframe": "Python: the frame that runs, documented under this name",
     "_strip_protocol": "fsspec: an address as its file system's key",
     "_publish_msg": "nbclient: where its Output widget loses messages",

@@ -38,6 +38,7 @@ def test_an_epoch_is_what_its_parts_take():
     assert whole.featurized == pytest.approx(33 * (4 + 1 + 3 * 2) + 2 * (10 + 4 * 0.1))
 
 
+@pytest.mark.slow
 def test_measuring_leaves_the_network_and_the_random_numbers_of_others_alone():
     net = narrow_vgg16(batch_norm=True)
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -56,6 +57,7 @@ def test_measuring_leaves_the_network_and_the_random_numbers_of_others_alone():
     assert net.optimizers is None
 
 
+@pytest.mark.slow
 def test_a_network_without_values_is_measured_too():
     net = narrow_vgg16(batch_norm=True).to("meta")
     told = []
@@ -84,6 +86,7 @@ def test_what_has_no_way_back_takes_no_time_on_it():
     assert min(timings.forward.values()) > 0
 
 
+@pytest.mark.slow
 def test_reading_images_is_measured_where_there_are_any():
     class Images:
         def __len__(self):
