@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import torch
+
 from tlkit.commands import main
+from tlkit.memory import counted
 
 CLASSES = {"daisy": 5, "rose": 4, "tulip": 2}
 ROWS, SHARD = sum(CLASSES.values()), 4
+THREADS = counted(torch.get_num_threads(), "thread")
 NETWORK = ("--backbone", "timm/test_resnet", "--weights", "none")
 
 

@@ -5,7 +5,7 @@ from collections import namedtuple
 
 import pytest
 import torch
-from command_line import CLASSES, NETWORK, ROWS, contents, flip, remove, run
+from command_line import CLASSES, NETWORK, ROWS, THREADS, contents, flip, remove, run
 
 import tlkit as tl
 from tlkit.commands import featurize
@@ -71,7 +71,7 @@ def test_only_what_is_missing_or_damaged_is_computed_again_and_it_says_why(pictu
     assert "because shard 0 was not finished yet" in said
     assert "because shard 2 was damaged: the bytes of 00002.safetensors have changed" in said
     assert "Computed 2 shards, 7 pictures, in" in said
-    assert f"by torch {torch.__version__}." in said
+    assert f"by torch {torch.__version__}, {THREADS}." in said
     assert "7/7" in complaint, "the progress of what is to be done, on stderr"
     assert (store / "shards" / "00001.safetensors").stat().st_mtime_ns == kept
     assert contents(store) == contents(undivided)
@@ -159,10 +159,10 @@ def test_a_signal_ends_quietly_and_the_next_run_goes_on(
 ):
     fill, out = featurize.fill_shard, tmp_path / "store"
 
-    def interrupted(folder, spec, shard, compute):
-        if shard == 1:
+    def interrupted(folder, spec, compute):
+        if spec.shard.number == 1:
             signal.raise_signal(number)
-        return fill(folder, spec, shard, compute)
+        return fill(folder, spec, compute)
 
     with monkeypatch.context() as patch:
         patch.setattr(featurize, "fill_shard", interrupted)

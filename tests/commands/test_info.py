@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
-from command_line import CLASSES, ROWS, remove, run
+from command_line import CLASSES, ROWS, THREADS, remove, run
 
 import tlkit as tl
 from tlkit.features.spec import StoreSpec
@@ -22,7 +22,7 @@ def test_info_in_json_is_what_the_store_is(undivided, capsys):
     assert found["key"]["preprocessing"] == opened.key["preprocessing"]
     assert found["key"]["weights"].startswith("sha256 ")
     assert found["key"]["graph"].startswith("sha256 ")
-    assert found["engines"] == {f"torch {torch.__version__}": 3}
+    assert found["engines"] == {f"torch {torch.__version__}, {THREADS}": 3}
     records = [json.loads(file.read_bytes()) for file in (undivided / "shards").glob("*.json")]
     assert found["seconds"] == pytest.approx(sum(record["seconds"] for record in records), abs=1e-3)
     assert len(found["written"]) == 2
@@ -37,7 +37,7 @@ def test_info_in_words_says_the_same(undivided, capsys):
     assert lines["shards"] == "3"
     assert lines["classes"] == "3 classes: daisy 5, rose 4, tulip 2"
     assert lines["boundary"] == "flatten (96), float32"
-    assert f"by torch {torch.__version__} (3 shards)" in lines["computed"]
+    assert f"by torch {torch.__version__}, {THREADS} (3 shards)" in lines["computed"]
     assert lines["key"].startswith("sha256 ")
     assert "preprocessing: {" in said
 

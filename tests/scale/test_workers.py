@@ -17,7 +17,7 @@ def work(small_shards, photos, tmp_path):
     """A prepared store, its tasks, and a worker for them."""
     helper = samples.make_helper()
     pictures = samples.read_photos(photos, helper)
-    spec, compute = helper.plan(pictures)
+    spec, compute = helper.plan(pictures, engine="torch")
     work = prepare(tmp_path / "store", spec)
     write_network(helper.frozen_network, tmp_path / "weights")
     job = Job(

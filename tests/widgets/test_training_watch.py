@@ -6,7 +6,7 @@ import pytest
 from nets import blobs, classifier
 
 import tlkit as tl
-from tlkit.training.loop import as_data
+from tlkit.training.data import wrap_data
 
 pytest.importorskip("ipywidgets")
 
@@ -32,6 +32,6 @@ def test_a_measurement_is_announced_and_without_data_there_is_none():
     shown = []
     watch = Watch(lambda *doing: shown.append(doing))
     assert watch.testing(None, 3) == []
-    history = train([*watch.testing(as_data(blobs(9), classifier(4, 8, 3)), 4), watch])
+    history = train([*watch.testing(wrap_data(blobs(9), classifier(4, 8, 3)), 4), watch])
     assert [iteration for iteration, _ in history.evaluations] == [4, 8, 9]
     assert shown.count(("Testing …",)) == 3
