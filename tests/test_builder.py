@@ -307,6 +307,7 @@ def test_iii_b_keeps_fc1_draws_fc2_and_trains_all_behind_the_bottleneck(vgg):
     assert moved(net, before) == {"fc1", "fc2", "fc3", "newpredictions"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_iii_c_trains_block_5_after_a_reload_and_leaves_block_4_with_its_statistics(batch_norm, tmp_path):
     source = narrow_vgg16(batch_norm=batch_norm)

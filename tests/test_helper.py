@@ -94,6 +94,7 @@ MAKERS = {
 # -- the identity ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("updater", UPDATERS)
 @pytest.mark.parametrize("kind", MAKERS)
 def test_training_on_features_is_training_the_whole_network(kind, updater):
@@ -155,6 +156,7 @@ def test_the_helper_trains_the_networks_own_weights():
     assert net.frozen == net.ancestors("block4_pool")
 
 
+@pytest.mark.slow
 def test_the_output_from_features_is_the_networks_output():
     for make in MAKERS.values():
         net, (x, _) = make(tl.Sgd(0.1))

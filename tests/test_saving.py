@@ -100,6 +100,7 @@ def test_a_network_of_the_zoo_comes_back_with_everything(squeezenet, path):
     assert not any(p.is_meta for p in [*loaded.parameters(), *loaded.buffers()])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'dropout' of the configuration")
 def test_the_next_training_step_is_the_same(squeezenet, path):
     net = squeezed(squeezenet)
@@ -311,6 +312,7 @@ def test_weights_that_vertices_share_are_saved_once_and_shared_again(kind, path)
     assert furthest(weights(net), weights(loaded)) == 0
 
 
+@pytest.mark.slow
 def test_a_module_of_ones_own_is_needed_again(path):
     source = tl.Network.from_module(Twice(), [torch.zeros(1, 4)])
     tl.save(source, path)

@@ -152,6 +152,7 @@ def test_the_activation_never_reaches_an_output():
     assert found(tuned(inner, activation="relu"), "activation", "end") == "softmax"
 
 
+@pytest.mark.slow
 def test_what_frozen_vertices_compute_is_never_touched():
     net = narrow_vgg16()
     everything = {name: second for name, (_, second, _) in STATES.items()}
@@ -236,6 +237,7 @@ def test_fixed_statistics_are_used_and_kept_while_scale_and_shift_train():
         assert not torch.equal(after[f"0_0.{name}"], before[f"0_0.{name}"])
 
 
+@pytest.mark.slow
 def test_fixed_statistics_reach_the_norms_inside_of_blocks():
     net = tl.zoo.load("timm/test_resnet", weights=None)
     fixed = tl.TransferLearning(net).fine_tune_configuration(FineTuneConfiguration(fixed_statistics=True)).build()
@@ -341,6 +343,7 @@ configurations = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(configurations)
 def test_json_brings_back_the_same_configuration(options):
     tuning = FineTuneConfiguration(**options)

@@ -225,6 +225,7 @@ def test_a_changed_file_of_weights_is_refused(name, monkeypatch, tmp_path):
         zoo.load(name)
 
 
+@pytest.mark.slow
 @packaged
 def test_a_package_that_is_missing_is_named(name, monkeypatch):
     monkeypatch.setitem(sys.modules, package_of(name).__name__, None)
@@ -266,6 +267,7 @@ def test_weights_from_a_file_for_timm(tmp_path, images):
         assert torch.equal(net(x), module(x))
 
 
+@pytest.mark.slow
 def test_networks_whose_constructor_computes_load_from_files_too(tmp_path, images):
     module, state = random_weights("regnet_y_400mf")
     torch.save(state, tmp_path / "own.pth")
@@ -338,6 +340,7 @@ def test_downloaded_weights_are_those_of_the_network(served, images):
     assert len(served.server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_downloaded_vgg16_has_the_right_weights_in_the_right_places(served):
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in models.vgg16().state_dict().items()}

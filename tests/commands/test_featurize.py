@@ -12,6 +12,7 @@ from tlkit.commands import featurize
 from tlkit.features import spec as spec_module
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_store_that_the_helper_makes(pictures, undivided, tmp_path):
     torch.manual_seed(0)
     net = tl.zoo.load("timm/test_resnet", None)
@@ -61,6 +62,7 @@ def test_running_it_again_computes_nothing_and_writes_nothing(pictures, store, c
     assert {file: file.stat().st_mtime_ns for file in store.rglob("*")} == times
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_or_damaged_is_computed_again_and_it_says_why(pictures, undivided, store, capsys):
     remove(store, 0)
     flip(store, 2)
@@ -77,6 +79,7 @@ def test_only_what_is_missing_or_damaged_is_computed_again_and_it_says_why(pictu
     assert contents(store) == contents(undivided)
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_named(pictures, store, capsys):
     code, said, _ = run(capsys, "featurize", pictures, "--out", store, *NETWORK, "--dtype", "bfloat16")
     assert code == 0
@@ -90,6 +93,7 @@ def test_another_boundary_and_batch_size_are_taken(pictures, tmp_path, capsys):
     assert list(tl.FeatureStore(tmp_path / "store").shapes) == ["layer3_0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [("1/2", "2/2"), ("2/2", "1/2")])
 def test_the_parts_of_a_job_array_make_the_store_of_one_run_in_any_order(parts, pictures, undivided, tmp_path, capsys):
     out = tmp_path / "store"
@@ -118,6 +122,7 @@ def test_a_part_without_shards_is_fine(pictures, store, capsys):
     assert "Left: 1 of 3 shards (shard 1)." in said
 
 
+@pytest.mark.slow
 def test_each_shard_belongs_to_one_part(pictures, undivided, capsys, monkeypatch):
     taken = []
     monkeypatch.setattr(featurize, "prepare", lambda *arguments: featurize.Work((0, 1, 2), ()))
@@ -128,6 +133,7 @@ def test_each_shard_belongs_to_one_part(pictures, undivided, capsys, monkeypatch
     assert sorted(taken) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_shards_that_another_process_made_in_the_meantime_are_not_counted(pictures, store, capsys, monkeypatch):
     remove(store, 0, 1)
     fill = featurize.fill_shard
@@ -139,6 +145,7 @@ def test_shards_that_another_process_made_in_the_meantime_are_not_counted(pictur
     assert "is complete" in said
 
 
+@pytest.mark.slow
 def test_two_different_jobs_in_one_folder_are_told_apart(pictures, store, capsys, monkeypatch):
     remove(store, 0)
     foreign = spec_module.StoreSpec({"graph": "other"}, {"x": (1,)}, "float32", ["a"], torch.zeros(2, dtype=torch.long))
@@ -153,6 +160,7 @@ def test_two_different_jobs_in_one_folder_are_told_apart(pictures, store, capsys
     assert f"Another process writes other features into '{store}'." in complaint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGINT, "Stopped."), (signal.SIGTERM, "Stopped by SIGTERM.")])
 def test_a_signal_ends_quietly_and_the_next_run_goes_on(
     number, words, pictures, undivided, tmp_path, capsys, monkeypatch
@@ -178,6 +186,7 @@ def test_a_signal_ends_quietly_and_the_next_run_goes_on(
     assert contents(out) == contents(undivided)
 
 
+@pytest.mark.slow
 def test_a_broken_picture_stops_it_or_is_left_out(pictures, tmp_path, capsys):
     folder, out = shutil.copytree(pictures, tmp_path / "pictures"), tmp_path / "store"
     (folder / "rose" / "torn.jpg").write_bytes(b"no picture")
@@ -242,6 +251,7 @@ def test_a_mistaken_folder_is_found_before_weights_are_fetched(tmp_path, picture
     assert "Class 'empty' has no pictures" in complaint
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
 def test_names_of_classes_and_files_cannot_steer_the_terminal(pictures, tmp_path, capsys):
     folder = shutil.copytree(pictures, tmp_path / "pictures")

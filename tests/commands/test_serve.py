@@ -92,6 +92,7 @@ def teacher(internet, tmp_path, monkeypatch, capsys):
     running.process.wait()
 
 
+@pytest.mark.slow
 def test_a_student_gets_everything_verified_from_the_teacher_alone(teacher, internet, tmp_path, monkeypatch):
     done = student(tmp_path / "pupil", teacher.url, "fetch", "--all")
     assert (done.returncode, done.stderr) == (0, "")
@@ -106,6 +107,7 @@ def test_a_student_gets_everything_verified_from_the_teacher_alone(teacher, inte
     assert teacher.said.endswith("Stopped. 2.2 MB went to 1 machine.\n")
 
 
+@pytest.mark.slow
 def test_a_student_goes_on_at_the_teachers_where_another_network_broke_off(teacher, internet, tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_HOME", str(tmp_path / "pupil"))
     file = catalog.find("vgg16")
@@ -172,6 +174,7 @@ def test_sigterm_ends_it_too(teacher):
     assert "Stopped." in teacher.process.stdout.read()
 
 
+@pytest.mark.slow
 def test_a_stick_is_a_mirror_too(internet, tmp_path):
     stick = tmp_path / "stick"
     assert student(stick, "", "fetch", "--all").returncode == 0

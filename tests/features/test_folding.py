@@ -34,6 +34,7 @@ def test_the_folded_network_says_the_same_and_the_original_is_left_alone(name: s
     assert all(value.is_contiguous() for value in plain.state_dict().values())
 
 
+@pytest.mark.slow
 def test_no_batch_normalization_is_left_where_it_follows_a_convolution() -> None:
     kinds = [type(part) for part in fold(frozen_part("resnet18")).modules()]
     assert not any(issubclass(kind, nn.BatchNorm2d) for kind in kinds)

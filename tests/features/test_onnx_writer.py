@@ -30,6 +30,7 @@ def differs(net: tl.Network, rows: int = 3) -> float:
     return float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "squeezenet1_1", "timm/tf_efficientnet_lite0"]
 )

@@ -342,6 +342,7 @@ def test_more_bytes_than_allowed_are_refused(outside, suffix):
     assert unpacked(extract(archive, outside / "target", max_bytes=3_000_000)) == {"zeros": bytes(3_000_000)}
 
 
+@pytest.mark.slow
 def test_a_bomb_writes_hardly_more_than_is_allowed(outside, monkeypatch):
     written = []
     real = archives._write
@@ -391,6 +392,7 @@ def test_a_negative_size_does_not_loop(outside):
     assert "damaged or cut short (a negative size)" in refusal(outside / "a.tar", max_files=1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".tgz", ".tar", ".zip"])
 def test_an_archive_cut_anywhere_is_refused_or_whole(outside, suffix):
     files = {"a/1.jpg": random.Random(0).randbytes(700), "a/2.jpg": b"2" * 512, "b/3.jpg": b""}
@@ -413,6 +415,7 @@ def test_an_archive_cut_anywhere_is_refused_or_whole(outside, suffix):
     assert refused >= sum(length < len(whole.rstrip(b"\0")) for length in lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "bzip2", "lzma"])
 def test_a_flipped_bit_is_refused_or_harmless(outside, packing):
     files = {"a/1.jpg": random.Random(0).randbytes(300), "b/2.jpg": b"2" * 99}

@@ -102,6 +102,7 @@ def test_what_numpy_can_write_to_is_copied_at_once(path):
     assert (module[0].weight == 7).all()
 
 
+@pytest.mark.slow
 def test_a_copy_is_equal_and_outlives_its_original(path):
     module = small().eval()
     module[0].bias.requires_grad_(False)

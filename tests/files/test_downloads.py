@@ -187,6 +187,7 @@ def test_a_mirror_url_comes_first(server, remote, monkeypatch, place):
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_another_home_served_as_it_is_makes_a_mirror(remote, tmp_path, monkeypatch):
     source = fetch(remote, progress=False)
     port = int(refused_url("").rpartition(":")[2])

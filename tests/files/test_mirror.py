@@ -110,6 +110,7 @@ near_the_end = st.integers(len(CONTENT) - 50, len(CONTENT) + 50)
 edges = st.none() | st.integers(0, 50) | near_the_end | st.integers(10**17, 10**18 - 1)
 
 
+@pytest.mark.slow
 def test_every_range_is_what_http_says(mirror):
     @given(edges, edges)
     def check(first, last):

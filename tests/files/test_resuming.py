@@ -193,6 +193,7 @@ def test_a_complete_part_is_published_without_a_transfer(server, remote):
         remote.path.unlink()
 
 
+@pytest.mark.slow
 def test_a_slow_drip_is_waited_for(server, remote, monkeypatch):
     monkeypatch.setattr(web, "TIMEOUT", (5, 0.5))  # between two arrivals, not for the whole
     server.default = Reply(drip=4_000)
@@ -200,6 +201,7 @@ def test_a_slow_drip_is_waited_for(server, remote, monkeypatch):
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_little_that_came_before_a_stall_counts(server, remote, monkeypatch):
     monkeypatch.setattr(web, "TIMEOUT", (5, 0.1))
     server.default = Reply(stall_after=50_000, drip=10_000)  # less than many programs read at once
@@ -207,6 +209,7 @@ def test_the_little_that_came_before_a_stall_counts(server, remote, monkeypatch)
     assert resuming.TRIES < len(server.requests) < 15
 
 
+@pytest.mark.slow
 def test_a_stalled_connection_is_dropped_and_resumed(server, remote, monkeypatch):
     monkeypatch.setattr(web, "TIMEOUT", (5, 0.5))
     server.script = [Reply(stall_after=1 << 17)]

@@ -251,6 +251,7 @@ def test_files_from_before_batches_were_counted_fit():
     assert not module.num_batches_tracked.is_meta
 
 
+@pytest.mark.slow
 def test_densenets_old_names_are_understood(tmp_path):
     with torch.device("meta"):
         names = models.densenet121().state_dict()

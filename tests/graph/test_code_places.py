@@ -64,6 +64,7 @@ def test_the_line_of_a_helper_is_named_and_the_class_of_the_module_that_calls_it
         from_module(around(Calls()), [torch.zeros(1, 4)])
 
 
+@pytest.mark.slow
 def test_a_line_in_a_library_is_named_by_the_module_that_holds_it():
     with torch.device("meta"):
         module = nn.Sequential(models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None))

@@ -318,6 +318,7 @@ def reachable(net: Network, name: str) -> set[str]:
         found |= more
 
 
+@pytest.mark.slow
 @given(graphs())
 @settings(max_examples=60)
 def test_cut_points_are_exactly_the_single_tensor_cuts(net):
@@ -333,6 +334,7 @@ def test_cut_points_are_exactly_the_single_tensor_cuts(net):
     assert list(net.cut_points) == [name for name in net.vertices if name in net.cut_points]
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 @settings(max_examples=60)
 def test_freezing_takes_everything_that_feeds_a_vertex_and_nothing_else(net, data):
@@ -343,6 +345,7 @@ def test_freezing_takes_everything_that_feeds_a_vertex_and_nothing_else(net, dat
         assert all(p.requires_grad == (name not in net.frozen) for p in vertex.module.parameters())
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 @settings(max_examples=60)
 def test_front_then_back_is_the_whole(net, data):
@@ -365,6 +368,7 @@ def test_front_then_back_is_the_whole(net, data):
     assert list(net.boundary()) == sorted(net.boundary(), key=order.index)
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 @settings(max_examples=60)
 def test_unfreezing_opens_what_lies_behind_and_keeps_the_rest(net, data):

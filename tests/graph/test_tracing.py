@@ -271,6 +271,7 @@ def test_adding_to_a_constant_starts_anew_with_each_batch():
         net(x).sum().backward()  # no graph of an earlier batch is left in the constant
 
 
+@pytest.mark.slow
 def test_functions_of_training_follow_the_vertex_at_layer_granularity():
     with torch.device("meta"):
         module = models.swin_t(attention_dropout=0.5)

@@ -278,6 +278,7 @@ def test_heif_is_read_where_a_reader_of_it_is_registered(tmp_path, monkeypatch):
     assert open_picture(tmp_path / "x.jpg").size == PICTURE.size
 
 
+@pytest.mark.slow
 def test_nothing_else_is_opened_without_naming_its_formats():
     for file in Path(tlkit.__file__).parent.rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -30,6 +30,7 @@ def test_every_kind_draws_at_every_size(kind):
         assert np.asarray(picture).std() > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_decides_every_pixel(kind):
     assert np.array_equal(pixels(kind, (13, 2)), pixels(kind, (13, 2)))
@@ -108,6 +109,7 @@ def test_drawing_goes_on_in_this_process_when_others_die(tmp_path, monkeypatch):
     assert len(files(draw_flowers(tmp_path / "flowers", 1, size=32, workers=2, progress=False))) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_a_second_call_draws_nothing(tmp_path, monkeypatch):
     folder = draw_flowers(tmp_path / "flowers", 1, size=32, workers=1, progress=False)
     monkeypatch.setattr(drawing, "draw_flower", None)
@@ -132,6 +134,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, interruption):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_filled(tmp_path):
     assert len(files(draw_flowers(tmp_path, 1, size=32, workers=1, progress=False))) == len(KINDS)
 
@@ -153,6 +156,7 @@ def test_a_process_that_comes_second_keeps_the_pictures_of_the_first(tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["flowers"]
 
 
+@pytest.mark.slow
 def test_other_contents_are_never_touched(tmp_path):
     folder = draw_flowers(tmp_path / "flowers", 1, size=32, workers=1, progress=False)
     with pytest.raises(FileExistsError, match=r"doesn't hold the drawings asked for: it was drawn with .*'seed': 13"):

@@ -161,6 +161,7 @@ def test_a_batch_without_any_label_has_no_loss_and_no_gradient(loss):
     assert not raw.grad.any()
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_leave_out_rows_without_a_label():
     x, labels = blobs(24)
     some = labels.clone()

@@ -96,6 +96,7 @@ def test_a_perfect_confusion_matrix_says_so():
     assert picture.alt.startswith("All 3 images are classified correctly.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 20, 60, 300])
 def test_a_confusion_matrix_fits_any_number_of_classes(count):
     names = tuple(f"a rather long class name {number}" for number in range(count))

@@ -93,6 +93,7 @@ def test_pyplot_knows_nothing_of_the_figures_and_its_styles_do_not_reach_them(pi
     assert pyplot.get_fignums() == []
 
 
+@pytest.mark.slow
 def test_threads_draw_at_the_same_time(pictures):
     drawn = {}
 

@@ -50,6 +50,7 @@ def test_wider_blocks_have_more_parameters_and_none_vanishes():
     assert min(widths) >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 18, 40, 120])
 def test_names_of_a_strip_never_overlap(count):
     blocks = [(f"layer{number}", "Block", 100 * number**2, number < count // 2) for number in range(count)]

@@ -67,6 +67,7 @@ def test_a_choice_that_is_no_cut_point_names_its_neighbors():
         plots.freeze_profile(cut_profile(0.3, 0.6), choice="cnov1")
 
 
+@pytest.mark.slow
 def test_long_names_and_many_rows_keep_a_profile_small():
     many = {f"{'a rather long name ' * 6}{n}": cut_profile(*torch.linspace(0, 1, 20).tolist()) for n in range(3)}
     picture = plots.freeze_profile(many, choice="conv19")

@@ -74,6 +74,7 @@ def lessons(internet: FileServer) -> dict[str, bytes]:
 # The commands
 
 
+@pytest.mark.slow
 def test_the_day_before_everything_comes_and_the_list_says_so(internet, tmp_path):
     fetch, listed = blocks("The day before")
     assert shell(fetch, tmp_path / "teacher").returncode == 0
@@ -81,6 +82,7 @@ def test_the_day_before_everything_comes_and_the_list_says_so(internet, tmp_path
     assert shell(listed, tmp_path / "teacher").stdout.count("yes, verified") == 2
 
 
+@pytest.mark.slow
 def test_in_the_room_one_machine_serves_the_others(internet, tmp_path):
     shell(f"export TLKIT_HOME={tmp_path / 'teacher'}; {blocks('The day before')[0]}", tmp_path)
     internet.requests.clear()
@@ -100,6 +102,7 @@ def test_in_the_room_one_machine_serves_the_others(internet, tmp_path):
         teacher.process.kill()
 
 
+@pytest.mark.slow
 def test_a_stick_is_filled_and_read(internet, tmp_path):
     fill, read = blocks("In the room: a stick")
     stick = str(tmp_path / "stick")

@@ -63,6 +63,7 @@ def touched(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
                     yield node.lineno, f"from {node.module} import {name.name}", name.name
 
 
+@pytest.mark.slow
 def test_no_module_touches_a_private_name_of_another_one():
     found = [
         f"{path.relative_to(ROOT).as_posix()}:{line} {words}"
@@ -73,6 +74,7 @@ def test_no_module_touches_a_private_name_of_another_one():
     assert found == []
 
 
+@pytest.mark.slow
 def test_each_exception_is_needed():
     used = {name for path in FILES for _, _, name in touched(ast.parse(path.read_text("utf-8")))}
     assert ALLOWED.keys() <= used

@@ -67,6 +67,7 @@ def test_the_map_names_files_that_exist_and_names_that_stand_in_them(row):
     assert [name for name in quoted if name not in places and not re.search(rf"\b{name}\b", text)] == []
 
 
+@pytest.mark.slow
 def test_each_room_imports_only_what_stands_left_of_it():
     found = [
         line for path in FILES if room_of(path) in RANK for line in against_the_order(path, path.read_text("utf-8"))
@@ -90,6 +91,7 @@ def test_an_import_against_the_order_is_named_with_its_line(text):
     assert re.fullmatch(rf"tlkit/layers/losses\.py:{line} imports \w+, which stands right of layers", said)
 
 
+@pytest.mark.slow
 def test_imports_are_absolute():
     relative = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

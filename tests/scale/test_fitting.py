@@ -139,6 +139,7 @@ def alone(job, failures=None) -> None:
     loop.train(job, 0, 1, lambda message: None)
 
 
+@pytest.mark.slow
 def test_the_weights_and_the_history_come_back(driver, tmp_path):
     helper, same = make_helper(), make_helper()
     store = make_store(helper, tmp_path / "store", 100)
@@ -175,6 +176,7 @@ def test_a_failure_is_told_of_and_leaves_the_network_as_it_was(driver, tmp_path)
     assert not list(store.path.glob(".fit*"))
 
 
+@pytest.mark.slow
 def test_an_interruption_keeps_what_was_trained(driver, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOOK_EVERY", 0.0)
     started = threading.Event()

@@ -24,6 +24,7 @@ def left_behind(address: str) -> list[str]:
     return [path.name for path in place(address).glob(".*")]
 
 
+@pytest.mark.slow
 def test_what_a_worker_publishes_at_an_address_is_what_the_local_loop_writes(
     small_shards, photos, tmp_path, one_worker
 ):

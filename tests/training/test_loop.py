@@ -439,6 +439,7 @@ def test_a_copied_network_trains_on_by_itself():
     assert furthest(weights(net), weights(other)) == 0
 
 
+@pytest.mark.slow
 def test_pictures_train_a_convolutional_network():
     net = narrow_vgg16(classes=5)
     net = (

@@ -75,6 +75,7 @@ def test_each_vertex_is_updated_by_the_updater_of_the_network(monkeypatch):
     assert update["0"] / update["1"] == pytest.approx(15 / 8)  # as many as it has parameters
 
 
+@pytest.mark.slow
 def test_what_has_no_way_back_takes_no_time_on_it():
     class Rounded(nn.Module):
         def forward(self, x):

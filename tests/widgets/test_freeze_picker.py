@@ -210,6 +210,7 @@ def test_widths_show_parameters_or_time(vgg16):
     assert picker._strip.widths == by_parameters
 
 
+@pytest.mark.slow
 def test_seconds_are_measured_when_asked_for_and_shown_for_every_boundary(net):
     picker = FreezePicker(net)
     assert picker._seconds.value == ""
@@ -226,6 +227,7 @@ def test_seconds_are_measured_when_asked_for_and_shown_for_every_boundary(net):
     assert "seconds" in picker._strip.note
 
 
+@pytest.mark.slow
 def test_the_button_measures_beside_the_notebook(net):
     picker = FreezePicker(net, range(50))
     picker._scale.value = "time"
@@ -329,6 +331,7 @@ def test_the_picker_has_a_static_face_for_viewers_without_widgets(vgg16):
     assert "<img" not in face
 
 
+@pytest.mark.slow
 def test_the_face_has_no_measured_seconds(net):
     picker = FreezePicker(net)
     before = picker.face()

@@ -71,6 +71,7 @@ def test_nothing_is_trained_before_it_is_started():
     assert monitor.history is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"test": blobs(9)}, {"test": blobs(9), "test_every": 2, "max_iterations": 5}])
 @pytest.mark.parametrize("own", [False, True])
 def test_running_its_code_trains_the_same_network(options, own):
@@ -276,6 +277,7 @@ def test_amounts_that_make_no_sense_are_answered_by_the_call(options):
 # -- what is shown --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_has_a_static_face_without_seconds_that_is_the_same_each_time():
     monitor, again = monitored(test=blobs(9)), monitored(test=blobs(9))
     assert "Not started." in monitor.face()

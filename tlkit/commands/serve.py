@@ -26,11 +26,11 @@ def run(options: Namespace) -> int:
     except OSError as error:
         raise OSError(_sentence(error, options)) from error
     with mirror:
-        _say_what_is_served(files, mirror.present())
-        addresses = [options.host] if options.host else own_addresses()
-        _say_who_can_read(options.host, addresses, mirror.server_port)
-        _say_what_to_set(addresses, mirror.server_port)
         try:
+            _say_what_is_served(files, mirror.present())
+            addresses = [options.host] if options.host else own_addresses()
+            _say_who_can_read(options.host, addresses, mirror.server_port)
+            _say_what_to_set(addresses, mirror.server_port)
             mirror.serve_forever()
         except KeyboardInterrupt:  # the way to end it
             say(f"\nStopped. {log.sum()}")

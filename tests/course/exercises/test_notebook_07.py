@@ -21,6 +21,7 @@ def test_parameters_that_learn_again(trained):
     refused("07.1", 3, "Subtract", trained)
 
 
+@pytest.mark.slow
 def test_marks_set_in_place_on_a_network_without_any(trained, tmp_path):
     path = tl.save(trained, tmp_path / "flowers.tlk")
     source = narrow_vgg16(batch_norm=True)

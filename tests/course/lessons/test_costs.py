@@ -34,6 +34,7 @@ def test_costs_over_the_limits_are_said():
     )
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_processes_started_inside():
     program = "import time; block = bytearray({} * 10**6); time.sleep({})"
     earlier = subprocess.Popen([sys.executable, "-c", program.format(600, 30)])

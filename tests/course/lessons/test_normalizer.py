@@ -7,6 +7,7 @@ import io
 import json
 
 import nbformat
+import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 from PIL import Image
 from small_notebooks import code, executed, png
@@ -68,6 +69,7 @@ def test_images_of_few_colors_get_a_palette_and_lose_nothing():
     assert small.convert("RGB").tobytes() == image.convert("RGB").tobytes()
 
 
+@pytest.mark.slow
 def test_only_large_images_of_many_colors_lose_some():
     gradient = Image.linear_gradient("L")
     small = Image.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180)))
