@@ -542,3 +542,41 @@ def test_a_batch_that_lacks_a_boundary_tensor_is_an_error_that_names_what_is_rea
         helper.output_from_featurized(features)
     with pytest.raises(ValueError, match="reads 'left1', 'left2' and 'right1', the data hold 'left2' and 'right1'"):
         helper.fit_featurized((features, pairs()[1]), progress=False)
+
+
+# -- training goes on -----------------------------------------------------------------------------------------------
+
+
+def through_a_file(net, folder):
+    path = tl.save(net, folder / "network.tlk", updater_state=True)
+    start = tl.Network({n: net.vertices[n] for n in list(net.vertices)[:-2]}, net.input_shapes, ["merged"])
+    return tl.load(path, source=start)
+
+
+WAYS_ON = {
+    "another helper": lambda net, folder: (net, "helper"),
+    "the whole network": lambda net, folder: (net, "whole"),
+    "a file and a helper": lambda net, folder: (through_a_file(net, folder), "helper"),
+    "a file and the whole network": lambda net, folder: (through_a_file(net, folder), "whole"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_ON)
+@pytest.mark.parametrize("updater", UPDATERS)
+def test_training_after_the_helper_goes_on_where_it_ended(way, updater, tmp_path):
+    options = {"batch_size": 4, "progress": False}
+    once, twice = (apply(branches(UPDATERS[updater]), ("set_feature_extractor", "left2", "right1")) for _ in range(2))
+    features = tl.TransferLearningHelper(once).featurize(pairs()[0])
+    labels = pairs()[1]
+    tl.TransferLearningHelper(once).fit_featurized((features, labels), epochs=5, **options)
+
+    tl.TransferLearningHelper(twice).fit_featurized((features, labels), epochs=3, **options)
+    assert twice.epochs_seen == 3
+    twice, how = WAYS_ON[way](twice, tmp_path)
+    assert twice.epochs_seen == 3
+    if how == "helper":
+        tl.TransferLearningHelper(twice).fit_featurized((features, labels), epochs=2, **options)
+    else:
+        tl.fit(twice, pairs(), epochs=2, **options)
+    assert twice.epochs_seen == once.epochs_seen == 5
+    assert furthest(weights(twice), weights(once)) <= (0 if how == "helper" else 1e-6)

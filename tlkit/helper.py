@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.lbfgs import solve
 from tlkit.training.listeners import Listener
 from tlkit.training.loop import History, fit
+from tlkit.training.optimizers import Optimizers
 
 __all__ = ["TransferLearningHelper"]
 
@@ -177,6 +179,9 @@ class TransferLearningHelper:
     ) -> History:
         """Train the unfrozen part of the network on featurized data.
 
+        What the updaters remember and the count of epochs are those of the whole network: `tl.save` keeps them, and
+        another helper or `tl.fit` goes on from there.
+
         Parameters
         ----------
         features : Features, FeatureStore or (x, y)
@@ -209,18 +214,30 @@ class TransferLearningHelper:
             history = solve(net, features, max_iterations)
         else:
             run = fit if engine is None else engine.fit
-            history = run(
-                net,
-                features,
-                epochs=epochs,
-                batch_size=batch_size,
-                shuffle=shuffle,
-                max_iterations=max_iterations,
-                listeners=listeners,
-                progress=progress,
-            )
+            with self._training_the_whole():
+                history = run(
+                    net,
+                    features,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    shuffle=shuffle,
+                    max_iterations=max_iterations,
+                    listeners=listeners,
+                    progress=progress,
+                )
         self.network.classes = self.network.classes or self.unfrozen_network.classes
         return history
+
+    @contextmanager
+    def _training_the_whole(self) -> Iterator[None]:
+        """Let what the updaters remember, the seed and the count of epochs be those of the whole network."""
+        whole, part = self.network, self.unfrozen_network
+        part.optimizers = Optimizers(part, Optimizers.of(whole).by_updater)
+        part.seed, part.epochs_seen = whole.seed, whole.epochs_seen
+        try:
+            yield
+        finally:
+            whole.epochs_seen = part.epochs_seen
 
     def output_from_featurized(self, batch: Tensor | Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the network's answer for a batch of boundary tensors."""

@@ -47,11 +47,13 @@ class Optimizers:
     network : Network
         Only its trainable weights take part; the state of one that is frozen later is dropped, one that is
         unfrozen joins without resetting the others.
+    by_updater : dict of Updater to torch.optim.Optimizer, optional
+        The optimizers of another network over the same trainable weights, shared with it.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, by_updater: dict[Updater, torch.optim.Optimizer] | None = None) -> None:
         self.network = network
-        self.by_updater: dict[Updater, torch.optim.Optimizer] = {}
+        self.by_updater = {} if by_updater is None else by_updater
         self.groups: list[_Group] = []
 
     @classmethod
