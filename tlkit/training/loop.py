@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from tlkit.graph.network import Network
 from tlkit.layers.initializers import make_generator
 from tlkit.layers.losses import MISSING, is_known
 from tlkit.training.data import count_rows, wrap_data
+from tlkit.training.draws import Draws
 from tlkit.training.listeners import Listener
 from tlkit.training.optimizers import Optimizers
 
@@ -109,7 +109,8 @@ def fit(
     """Train what is not frozen.
 
     The network stays on its device (``net.to(tl.device("auto"))`` moves it) and is left in evaluation mode, also when
-    training is interrupted: everything up to the last whole batch counts. Updaters keep their state between calls.
+    training is interrupted: everything up to the last whole batch counts. Updaters keep their state between calls, and
+    with a `net.seed` two calls of two epochs are one call of four, to the last bit, dropout included.
 
     Parameters
     ----------
@@ -152,10 +153,16 @@ def fit(
     bar = tqdm(total=total, desc="fit", unit="batch", disable=not progress, leave=False)
     net.train()
     try:
-        with bar, _seeded(net):
+        with bar:
             for _ in range(epochs):
-                for batch in _epoch(net, data, batch_size, shuffle):
-                    losses.append(_step(training, *batch))
+                draws = Draws(net)
+                batches = iter(_epoch(net, data, batch_size, shuffle))
+                while True:
+                    with draws:
+                        batch = next(batches, None)
+                        if batch is None:
+                            break
+                        losses.append(_step(training, *batch))
                     training.history.examples += count_rows(batch[1])
                     _report(training, losses, bar, listeners)
                     if training.ended:
@@ -284,18 +291,6 @@ def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
 
 def _n_answers(net: Network) -> int:
     return net.output_shapes()[net.outputs[0]][0]
-
-
-@contextlib.contextmanager
-def _seeded(net: Network) -> Iterator[None]:
-    """Let the network's seed decide about dropout too, without touching the caller's random numbers."""
-    if net.seed is None:
-        yield
-        return
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(net.seed + net.epochs_seen)
-        yield
 
 
 def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
