@@ -5,26 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tlkit.errors import quoted
 from tlkit.features.moving import find_device, move
 from tlkit.graph.network import Network
 from tlkit.layers.initializers import make_generator
-from tlkit.layers.losses import MISSING, is_known
 from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.draws import Draws
+from tlkit.training.labels import check_labels, list_trained_outputs
 from tlkit.training.listeners import Listener
 from tlkit.training.optimizers import Optimizers
 
 __all__ = [
     "History",
     "Training",
-    "check_labels",
     "check_training",
     "compute_loss",
     "device",
@@ -117,8 +116,8 @@ def fit(
     net : Network
         Its outputs must be `tl.Output` layers, which know their loss.
     data : ImageSet, Features, FeatureStore or (x, y)
-        Images, features of the network's inputs, or a tuple of tensors with n rows each. A missing label is -100 among
-        class numbers and NaN among numbers.
+        Images, features of the network's inputs, or a tuple of tensors or NumPy arrays with n rows each. A missing
+        label is -100 among class numbers and NaN among numbers.
     epochs : int
         Passes over the data.
     batch_size : int
@@ -139,9 +138,10 @@ def fit(
     Raises
     ------
     ValueError
-        When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs.
+        When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs: no
+        step is taken then.
     TypeError
-        When `data` is none of the kinds above.
+        When `data` is none of the kinds above, or a number of epochs, rows or batches is no whole number.
     """
     data = wrap_data(data, net)
     total = check_training(net, data, epochs, batch_size, max_iterations)
@@ -189,7 +189,12 @@ def check_training(net: Network, data: Any, epochs: int, batch_size: int, max_it
     _check_trainable(net)
     check_labels(net, data.labels)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
-        if value is not None and value < 1:
+        if value is None and name == "max_iterations":
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            msg = f"{name} is a whole number from 1 on, got {value!r}."
+            raise TypeError(msg)
+        if value < 1:
             msg = f"{name} must be at least 1, got {value}."
             raise ValueError(msg)
     total = epochs * -(-len(data) // batch_size)
@@ -213,7 +218,7 @@ def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) ->
     raw = net.preactivations(x)
     modules = net.vertices
     targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
-    losses = {name: modules[name].module.compute_loss for name in _trained_outputs(net)}
+    losses = {name: modules[name].module.compute_loss for name in list_trained_outputs(net)}
     return sum(loss(raw[name], targets[name]) for name, loss in losses.items())
 
 
@@ -245,7 +250,7 @@ def _check_trainable(net: Network) -> None:
     if not any(parameter.requires_grad for parameter in net.parameters()):
         msg = "Everything is frozen, so there is nothing to train. Unfreeze some of it: net.unfreeze(name)."
         raise ValueError(msg)
-    for name in _trained_outputs(net):
+    for name in list_trained_outputs(net):
         module = net.vertices[name].module
         if not hasattr(module, "compute_loss"):
             msg = (
@@ -254,39 +259,6 @@ def _check_trainable(net: Network) -> None:
                 f".add_layer('{name}', tl.Output(n_classes), ...)."
             )
             raise ValueError(msg)
-
-
-def check_labels(net: Network, labels: Any) -> None:
-    if isinstance(labels, Mapping) and set(labels) != set(net.outputs):
-        msg = f"The network answers with {quoted(net.outputs)}, the labels are for {quoted(labels)}."
-        raise ValueError(msg)
-    for name in _trained_outputs(net):
-        module = net.vertices[name].module
-        of_output = labels[name] if isinstance(labels, Mapping) else labels
-        if of_output.ndim == 1 and not of_output.is_floating_point():
-            units = getattr(module, "out_features", None) or net.output_shapes()[name][0]
-            if units > 1:
-                _check_class_numbers(name, of_output, units)
-
-
-def _trained_outputs(net: Network) -> list[str]:
-    """Leave out frozen outputs, and what the trainable half of a split network hands on from the frozen half."""
-    constant = net.frozen - net.passing
-    return [name for name in net.outputs if name in net.vertices and name not in constant]
-
-
-def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
-    labels = labels[is_known(labels)]
-    if not len(labels):
-        msg = f"Every label of the output '{name}' is missing ({MISSING}), so there is nothing to train on."
-        raise ValueError(msg)
-    low, high = int(labels.min()), int(labels.max())
-    if not 0 <= low <= high < classes:
-        msg = (
-            f"The output '{name}' tells {classes} classes apart, numbered from 0 to {classes - 1}; the labels go from "
-            f"{low} to {high}. Give it one unit for each class."
-        )
-        raise ValueError(msg)
 
 
 def _n_answers(net: Network) -> int:
