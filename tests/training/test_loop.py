@@ -148,8 +148,9 @@ def test_epochs_in_several_calls_are_those_of_one_call_dropout_included(split, t
 def test_seeded_trainings_in_threads_are_what_they_are_alone():
     def trained(net, barrier):
         barrier.wait(30)
-        fit(net, epochs=10, batch_size=4)
+        fit(net, data, epochs=10, batch_size=4)
 
+    data = blobs()
     alone, threaded = ([classifier(4, 16, 3, dropout=0.5) for _ in range(3)] for _ in range(2))
     for net in alone:
         trained(net, threading.Barrier(1))

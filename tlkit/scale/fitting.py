@@ -51,7 +51,7 @@ def fit(
     """Train a network on the features of a store, on the workers of a cluster."""
     _check(net, features, listeners)
     store = wrap_data(features, net)
-    total = check_training(net, store, epochs, batch_size, max_iterations)
+    total, _ = check_training(net, store, epochs, batch_size, max_iterations)
     start = time.perf_counter()
     with _checkpoint(store.path.absolute()) as path, _seeded(net):
         write_checkpoint(net, Progress(epochs_seen=net.epochs_seen), path)

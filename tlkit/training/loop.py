@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -19,6 +19,7 @@ from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.draws import Draws
 from tlkit.training.labels import check_labels, list_trained_outputs
 from tlkit.training.listeners import Listener
+from tlkit.training.lone_rows import count_batches, join_lone_row
 from tlkit.training.optimizers import Optimizers
 
 __all__ = [
@@ -121,7 +122,8 @@ def fit(
     epochs : int
         Passes over the data.
     batch_size : int
-        Examples a step.
+        Examples a step; the last step of an epoch has what is left. A single row that is left, and that batch
+        normalization which trains cannot take alone, joins the step before.
     shuffle : bool
         Whether each epoch shows the examples in a new order; the order depends on `net.seed` and the epoch's number.
     max_iterations : int, optional
@@ -144,8 +146,7 @@ def fit(
         When `data` is none of the kinds above, or a number of epochs, rows or batches is no whole number.
     """
     data = wrap_data(data, net)
-    total = check_training(net, data, epochs, batch_size, max_iterations)
-    per_epoch = -(-len(data) // batch_size)
+    total, per_epoch = check_training(net, data, epochs, batch_size, max_iterations)
     training = Training(net, Optimizers.of(net), total)
     _tell(listeners, "training_started", training)
     start = time.perf_counter()
@@ -156,7 +157,10 @@ def fit(
         with bar:
             for _ in range(epochs):
                 draws = Draws(net)
-                batches = iter(_epoch(net, data, batch_size, shuffle))
+                batches = data.batches(batch_size, begin_epoch(net, data, shuffle))
+                if per_epoch * batch_size < len(data):
+                    batches = join_lone_row(batches, per_epoch)
+                batches = iter(batches)
                 while True:
                     with draws:
                         batch = next(batches, None)
@@ -184,8 +188,10 @@ def fit(
     return training.history
 
 
-def check_training(net: Network, data: Any, epochs: int, batch_size: int, max_iterations: int | None) -> int:
-    """Refuse what cannot be trained, and return the number of batches that training takes."""
+def check_training(
+    net: Network, data: Any, epochs: int, batch_size: int, max_iterations: int | None
+) -> tuple[int, int]:
+    """Refuse what cannot be trained, and return the number of batches that training takes, and those of an epoch."""
     _check_trainable(net)
     check_labels(net, data.labels)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
@@ -197,8 +203,9 @@ def check_training(net: Network, data: Any, epochs: int, batch_size: int, max_it
         if value < 1:
             msg = f"{name} must be at least 1, got {value}."
             raise ValueError(msg)
-    total = epochs * -(-len(data) // batch_size)
-    return min(total, max_iterations or total)
+    per_epoch = count_batches(net, len(data), batch_size)
+    total = epochs * per_epoch
+    return min(total, max_iterations or total), per_epoch
 
 
 def take_classes(net: Network, data: Any) -> None:
@@ -263,10 +270,6 @@ def _check_trainable(net: Network) -> None:
 
 def _n_answers(net: Network) -> int:
     return net.output_shapes()[net.outputs[0]][0]
-
-
-def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
-    return data.batches(batch_size, begin_epoch(net, data, shuffle))
 
 
 def begin_epoch(net: Network, data: Any, shuffle: bool) -> Tensor | None:
