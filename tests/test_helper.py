@@ -580,3 +580,37 @@ def test_training_after_the_helper_goes_on_where_it_ended(way, updater, tmp_path
         tl.fit(twice, pairs(), epochs=2, **options)
     assert twice.epochs_seen == once.epochs_seen == 5
     assert furthest(weights(twice), weights(once)) <= (0 if how == "helper" else 1e-6)
+
+
+# -- freezing and unfreezing behind the helper's back ---------------------------------------------------------------
+
+REFREEZINGS = {
+    "more is frozen": lambda net: net.freeze("hidden"),
+    "less is frozen": lambda net: net.unfreeze(),
+    "gradients pass": lambda net: net.freeze("hidden", backprop=True),
+}
+USES = {
+    "featurize": lambda helper, features: helper.featurize(pairs(), progress=False),
+    "fit": lambda helper, features: helper.fit_featurized((features, pairs()[1]), progress=False),
+    "solve": lambda helper, features: helper.fit_featurized((features, pairs()[1]), solver="lbfgs"),
+    "answer": lambda helper, features: helper.output_from_featurized(features),
+    "plan": lambda helper, features: helper.plan(pairs()),
+    "frozen": lambda helper, features: helper.frozen_network,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("change", REFREEZINGS)
+def test_a_helper_whose_network_was_frozen_otherwise_since_then_is_refused(change, use):
+    net = apply(branches(), ("set_feature_extractor", "left2", "right1"))
+    helper = tl.TransferLearningHelper(net)
+    features = helper.featurize(pairs()[0])
+    marks = dict.fromkeys(net.frozen, False)
+    REFREEZINGS[change](net)
+    before = weights(net)
+    with pytest.raises(ValueError, match=r"changed after the helper was made: '.*Make another one, tl.TransferL"):
+        USES[use](helper, features)
+    assert moved(net, before) == set()
+    net.freeze_exactly(marks)
+    helper.fit_featurized((features, pairs()[1]), progress=False)
+    assert moved(net, before).isdisjoint(marks)

@@ -53,22 +53,44 @@ class TransferLearningHelper:
     ----------
     network : Network
         The whole network; it shares its weights with the two parts.
-    frozen_network, unfrozen_network : Network
-        The part that featurizes and the part that trains (DL4J's unfrozenGraph).
 
     Raises
     ------
     ValueError
         When nothing or everything is frozen, or the frozen part's answer for an image depends on the others in the
-        batch.
+        batch. When the network was frozen or unfrozen in place after the helper was made, whatever uses one of the
+        two parts raises it.
     """
 
     def __init__(self, network: Network, *boundary: str | int) -> None:
         if boundary:
             network.freeze_exactly(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
-        self.frozen_network, self.unfrozen_network = network.split()
+        self._parts = network.split()
+        self._marks = network.frozen, network.passing
         _require_answers_image_by_image(self.frozen_network)
+
+    @property
+    def frozen_network(self) -> Network:
+        """The part that featurizes."""
+        return self._current_parts()[0]
+
+    @property
+    def unfrozen_network(self) -> Network:
+        """The part that trains (DL4J's unfrozenGraph); `fit_featurized` trains it for the whole network."""
+        return self._current_parts()[1]
+
+    def _current_parts(self) -> tuple[Network, Network]:
+        """Return the two parts, if they still are those of the network."""
+        frozen, passing = self._marks
+        if self.network.frozen == frozen and self.network.passing == passing:
+            return self._parts
+        changed = sorted((self.network.frozen ^ frozen) | (self.network.passing ^ passing))
+        msg = (
+            f"The frozen part of this helper's network was changed after the helper was made: {quoted(changed)}. "
+            "Make another one, tl.TransferLearningHelper(net), and featurize again; or freeze as it was before."
+        )
+        raise ValueError(msg)
 
     def featurize(
         self,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -15,6 +18,7 @@ from tqdm.auto import tqdm
 from tlkit.features.moving import find_device, move
 from tlkit.graph.network import Network
 from tlkit.layers.initializers import make_generator
+from tlkit.training.collapse import warn_of_collapse
 from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.draws import Draws
 from tlkit.training.labels import check_labels, list_trained_outputs
@@ -84,6 +88,7 @@ class Training:
         self.epoch = 0
         self.iteration = 0
         self.loss = float("nan")
+        self.finite: Tensor | None = None  # whether all losses were, where that is not asked for each time
 
     @property
     def ended(self) -> bool:
@@ -93,6 +98,14 @@ class Training:
     def stop(self, reason: str) -> None:
         """End training after this batch."""
         self.history.stopped = reason
+
+    def keep(self, finite: Tensor) -> None:
+        """Remember on its device whether a loss is finite, until somebody looks."""
+        self.finite = finite if self.finite is None else self.finite & finite
+
+    def note_lost(self, loss: Tensor) -> None:
+        """Stop where no step leads anywhere."""
+        self.stop(f"the loss is {float(loss)}; try a smaller learning rate, and look for such values in the data")
 
 
 def fit(
@@ -156,7 +169,7 @@ def fit(
     try:
         with bar:
             for _ in range(epochs):
-                draws = Draws(net)
+                draws, step = Draws(net), _Step(training)
                 batches = data.batches(batch_size, begin_epoch(net, data, shuffle))
                 if per_epoch * batch_size < len(data):
                     batches = join_lone_row(batches, per_epoch)
@@ -166,7 +179,7 @@ def fit(
                         batch = next(batches, None)
                         if batch is None:
                             break
-                        losses.append(_step(training, *batch))
+                        losses.append(step(*batch))
                     training.history.examples += count_rows(batch[1])
                     _report(training, losses, bar, listeners)
                     if training.ended:
@@ -185,6 +198,8 @@ def fit(
         net.eval()
         _tell(listeners, "training_done", training)
     take_classes(net, data)
+    if not training.history.stopped:
+        warn_of_collapse(net, training.history.losses, batch_size)
     return training.history
 
 
@@ -222,11 +237,18 @@ def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) ->
     x : Tensor of shape (n, ...) or mapping of input name to Tensor
     labels : Tensor of shape (n,), or mapping of output name to Tensor for several outputs
     """
+    return _add_losses(net, _losses_of(net), x, labels)
+
+
+def _losses_of(net: Network) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    vertices = net.vertices
+    return {name: vertices[name].module.compute_loss for name in list_trained_outputs(net)}
+
+
+def _add_losses(net: Network, losses: Mapping[str, Any], x: Any, labels: Any) -> Tensor:
     raw = net.preactivations(x)
-    modules = net.vertices
-    targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
-    losses = {name: modules[name].module.compute_loss for name in list_trained_outputs(net)}
-    return sum(loss(raw[name], targets[name]) for name, loss in losses.items())
+    targets = labels if isinstance(labels, Mapping) else dict.fromkeys(losses, labels)
+    return functools.reduce(operator.add, (loss(raw[name], targets[name]) for name, loss in losses.items()))
 
 
 def device(name: str = "auto") -> torch.device:
@@ -286,33 +308,49 @@ def begin_epoch(net: Network, data: Any, shuffle: bool) -> Tensor | None:
     return order
 
 
-def _step(training: Training, x: Any, labels: Any) -> Tensor:
-    where = find_device(training.network)
-    x, labels = move((x, labels), where)
-    optimizers = training.optimizers
-    optimizers.zero_grad()
-    loss = compute_loss(training.network, x, labels)
-    if where.type == "cpu" and _is_lost(training, loss):
-        return loss.detach()
-    loss.backward()
-    return loss.detach() + optimizers.step()
+class _Step:
+    """The steps of an epoch, with what stays the same looked up once.
+
+    A batch whose loss is not finite moves no weight. Asking a GPU for the loss makes it wait, so there the gradients
+    become zero from such a batch on, and training stops when the loss is next looked at.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.losses = _losses_of(training.network)
+        self.where = find_device(training.network)
+        self.asks = _answers_at_once(self.where)
+
+    def __call__(self, x: Any, labels: Any) -> Tensor:
+        training, optimizers = self.training, self.training.optimizers
+        x, labels = move((x, labels), self.where)
+        optimizers.zero_grad()
+        loss = _add_losses(training.network, self.losses, x, labels)
+        value = loss.detach()
+        if self.asks and not math.isfinite(value.item()):
+            training.note_lost(value)
+            return value
+        loss.backward()
+        if not self.asks:
+            training.keep(torch.isfinite(value))
+            optimizers.zero_gradients_unless(training.finite)
+        penalty = optimizers.step()
+        return value if isinstance(penalty, float) else value + penalty
 
 
-def _is_lost(training: Training, loss: Tensor) -> bool:
-    """Stop where no step leads anywhere; asking a GPU for the loss makes it wait, so that is done now and then."""
-    if not torch.isfinite(loss):
-        training.stop(
-            f"the loss is {float(loss.detach())}; try a smaller learning rate, and look for such values in the data"
-        )
-    return bool(training.history.stopped)
+def _answers_at_once(device: torch.device) -> bool:
+    """Say whether a number can be looked at without waiting for steps that are under way."""
+    return device.type == "cpu"
 
 
 def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequence[Listener]) -> None:
     training.iteration += 1
     bar.update()
     if training.iteration % 10 == 1 or training.iteration == training.total:
-        bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
-        _is_lost(training, losses[-1])
+        if not bar.disable:
+            bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
+        if training.finite is not None and not training.finite:
+            training.note_lost(next((loss for loss in losses if not torch.isfinite(loss)), losses[-1]))
     if listeners and not training.history.stopped:
         training.loss = float(losses[-1])
         training.history.losses.append(training.loss)
