@@ -292,6 +292,18 @@ def test_a_loss_that_is_lost_stops_with_a_sentence_before_it_reaches_the_weights
     assert all(torch.isfinite(value).all() for value in net.state_dict().values())
 
 
+def test_where_asking_makes_a_gpu_wait_a_lost_loss_moves_no_weight_either(monkeypatch):
+    monkeypatch.setattr("tlkit.training.loop._answers_at_once", lambda device: False)
+    net, reference = classifier(4, 8, 3), classifier(4, 8, 3)
+    x, y = blobs()
+    fit(reference, (x.clone(), y), batch_size=4, shuffle=False, max_iterations=1)
+    x[5] = math.nan
+    history = fit(net, (x, y), batch_size=4, shuffle=False, epochs=9)
+    assert history.stopped.startswith("the loss is nan; try a smaller learning rate")
+    assert len(history.losses) == 11
+    assert furthest(weights(net), weights(reference)) == 0
+
+
 def test_a_learning_rate_that_is_too_large_stops_too():
     history = fit(classifier(4, 8, 3, updater=tl.Sgd(1e30)), epochs=9, batch_size=4)
     assert "smaller learning rate" in history.stopped
