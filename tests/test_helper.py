@@ -544,3 +544,75 @@ def test_a_batch_that_lacks_a_boundary_tensor_is_an_error_that_names_what_is_rea
         helper.output_from_featurized(features)
     with pytest.raises(ValueError, match="reads 'left1', 'left2' and 'right1', the data hold 'left2' and 'right1'"):
         helper.fit_featurized((features, pairs()[1]), progress=False)
+
+
+# -- training goes on -----------------------------------------------------------------------------------------------
+
+
+def through_a_file(net, folder):
+    path = tl.save(net, folder / "network.tlk", updater_state=True)
+    start = tl.Network({n: net.vertices[n] for n in list(net.vertices)[:-2]}, net.input_shapes, ["merged"])
+    return tl.load(path, source=start)
+
+
+WAYS_ON = {
+    "another helper": lambda net, folder: (net, "helper"),
+    "the whole network": lambda net, folder: (net, "whole"),
+    "a file and a helper": lambda net, folder: (through_a_file(net, folder), "helper"),
+    "a file and the whole network": lambda net, folder: (through_a_file(net, folder), "whole"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_ON)
+@pytest.mark.parametrize("updater", UPDATERS)
+def test_training_after_the_helper_goes_on_where_it_ended(way, updater, tmp_path):
+    options = {"batch_size": 4, "progress": False}
+    once, twice = (apply(branches(UPDATERS[updater]), ("set_feature_extractor", "left2", "right1")) for _ in range(2))
+    features = tl.TransferLearningHelper(once).featurize(pairs()[0])
+    labels = pairs()[1]
+    tl.TransferLearningHelper(once).fit_featurized((features, labels), epochs=5, **options)
+
+    tl.TransferLearningHelper(twice).fit_featurized((features, labels), epochs=3, **options)
+    assert twice.epochs_seen == 3
+    twice, how = WAYS_ON[way](twice, tmp_path)
+    assert twice.epochs_seen == 3
+    if how == "helper":
+        tl.TransferLearningHelper(twice).fit_featurized((features, labels), epochs=2, **options)
+    else:
+        tl.fit(twice, pairs(), epochs=2, **options)
+    assert twice.epochs_seen == once.epochs_seen == 5
+    assert furthest(weights(twice), weights(once)) <= (0 if how == "helper" else 1e-6)
+
+
+# -- freezing and unfreezing behind the helper's back ---------------------------------------------------------------
+
+REFREEZINGS = {
+    "more is frozen": lambda net: net.freeze("hidden"),
+    "less is frozen": lambda net: net.unfreeze(),
+    "gradients pass": lambda net: net.freeze("hidden", backprop=True),
+}
+USES = {
+    "featurize": lambda helper, features: helper.featurize(pairs(), progress=False),
+    "fit": lambda helper, features: helper.fit_featurized((features, pairs()[1]), progress=False),
+    "solve": lambda helper, features: helper.fit_featurized((features, pairs()[1]), solver="lbfgs"),
+    "answer": lambda helper, features: helper.output_from_featurized(features),
+    "plan": lambda helper, features: helper.plan(pairs()),
+    "frozen": lambda helper, features: helper.frozen_network,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("change", REFREEZINGS)
+def test_a_helper_whose_network_was_frozen_otherwise_since_then_is_refused(change, use):
+    net = apply(branches(), ("set_feature_extractor", "left2", "right1"))
+    helper = tl.TransferLearningHelper(net)
+    features = helper.featurize(pairs()[0])
+    marks = dict.fromkeys(net.frozen, False)
+    REFREEZINGS[change](net)
+    before = weights(net)
+    with pytest.raises(ValueError, match=r"changed after the helper was made: '.*Make another one, tl.TransferL"):
+        USES[use](helper, features)
+    assert moved(net, before) == set()
+    net.freeze_exactly(marks)
+    helper.fit_featurized((features, pairs()[1]), progress=False)
+    assert moved(net, before).isdisjoint(marks)

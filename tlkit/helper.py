@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tlkit.training.data import count_rows, wrap_data
 from tlkit.training.lbfgs import solve
 from tlkit.training.listeners import Listener
 from tlkit.training.loop import History, fit
+from tlkit.training.optimizers import Optimizers
 
 __all__ = ["TransferLearningHelper"]
 
@@ -51,22 +53,44 @@ class TransferLearningHelper:
     ----------
     network : Network
         The whole network; it shares its weights with the two parts.
-    frozen_network, unfrozen_network : Network
-        The part that featurizes and the part that trains (DL4J's unfrozenGraph).
 
     Raises
     ------
     ValueError
         When nothing or everything is frozen, or the frozen part's answer for an image depends on the others in the
-        batch.
+        batch. When the network was frozen or unfrozen in place after the helper was made, whatever uses one of the
+        two parts raises it.
     """
 
     def __init__(self, network: Network, *boundary: str | int) -> None:
         if boundary:
             network.freeze_exactly(dict.fromkeys(network.ancestors(*boundary), False))
         self.network = network
-        self.frozen_network, self.unfrozen_network = network.split()
+        self._parts = network.split()
+        self._marks = network.frozen, network.passing
         _require_answers_image_by_image(self.frozen_network)
+
+    @property
+    def frozen_network(self) -> Network:
+        """The part that featurizes."""
+        return self._current_parts()[0]
+
+    @property
+    def unfrozen_network(self) -> Network:
+        """The part that trains (DL4J's unfrozenGraph); `fit_featurized` trains it for the whole network."""
+        return self._current_parts()[1]
+
+    def _current_parts(self) -> tuple[Network, Network]:
+        """Return the two parts, if they still are those of the network."""
+        frozen, passing = self._marks
+        if self.network.frozen == frozen and self.network.passing == passing:
+            return self._parts
+        changed = sorted((self.network.frozen ^ frozen) | (self.network.passing ^ passing))
+        msg = (
+            f"The frozen part of this helper's network was changed after the helper was made: {quoted(changed)}. "
+            "Make another one, tl.TransferLearningHelper(net), and featurize again; or freeze as it was before."
+        )
+        raise ValueError(msg)
 
     def featurize(
         self,
@@ -177,6 +201,9 @@ class TransferLearningHelper:
     ) -> History:
         """Train the unfrozen part of the network on featurized data.
 
+        What the updaters remember and the count of epochs are those of the whole network: `tl.save` keeps them, and
+        another helper or `tl.fit` goes on from there.
+
         Parameters
         ----------
         features : Features, FeatureStore or (x, y)
@@ -209,18 +236,30 @@ class TransferLearningHelper:
             history = solve(net, features, max_iterations)
         else:
             run = fit if engine is None else engine.fit
-            history = run(
-                net,
-                features,
-                epochs=epochs,
-                batch_size=batch_size,
-                shuffle=shuffle,
-                max_iterations=max_iterations,
-                listeners=listeners,
-                progress=progress,
-            )
+            with self._training_the_whole():
+                history = run(
+                    net,
+                    features,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    shuffle=shuffle,
+                    max_iterations=max_iterations,
+                    listeners=listeners,
+                    progress=progress,
+                )
         self.network.classes = self.network.classes or self.unfrozen_network.classes
         return history
+
+    @contextmanager
+    def _training_the_whole(self) -> Iterator[None]:
+        """Let what the updaters remember, the seed and the count of epochs be those of the whole network."""
+        whole, part = self.network, self.unfrozen_network
+        part.optimizers = Optimizers(part, Optimizers.of(whole).by_updater)
+        part.seed, part.epochs_seen = whole.seed, whole.epochs_seen
+        try:
+            yield
+        finally:
+            whole.epochs_seen = part.epochs_seen
 
     def output_from_featurized(self, batch: Tensor | Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the network's answer for a batch of boundary tensors."""

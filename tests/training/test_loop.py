@@ -1,5 +1,6 @@
 import copy
 import math
+import threading
 
 import pytest
 import torch
@@ -132,6 +133,36 @@ def test_the_same_seed_gives_the_same_weights_with_dropout_too_whatever_the_call
     assert furthest(trained(1, 0), trained(2, 0)) > 0
 
 
+@pytest.mark.parametrize("split", [(4,), (2, 2), (1, 2, 1)])
+def test_epochs_in_several_calls_are_those_of_one_call_dropout_included(split, tmp_path):
+    once, twice = (classifier(4, 16, 3, dropout=0.5, updater=tl.Adam(0.01)) for _ in range(2))
+    fit(once, epochs=4, batch_size=5)
+    for epochs in split:
+        fit(twice, epochs=epochs, batch_size=5)
+        torch.rand(1)
+        path = tl.save(twice, tmp_path / "net.tlk", updater_state=True)
+        twice = tl.load(path, source=chain(4, 16, 3, dropout=0.5))
+    assert furthest(weights(once), weights(twice)) == 0
+
+
+def test_seeded_trainings_in_threads_are_what_they_are_alone():
+    def trained(net, barrier):
+        barrier.wait(30)
+        fit(net, data, epochs=10, batch_size=4)
+
+    data = blobs()
+    alone, threaded = ([classifier(4, 16, 3, dropout=0.5) for _ in range(3)] for _ in range(2))
+    for net in alone:
+        trained(net, threading.Barrier(1))
+    together = threading.Barrier(3)
+    threads = [threading.Thread(target=trained, args=(net, together)) for net in threaded]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert all(furthest(weights(one), weights(other)) == 0 for one, other in zip(alone, threaded, strict=True))
+
+
 def test_training_leaves_the_random_numbers_of_the_caller_alone():
     with seeded(5):
         fit(classifier(4, 16, 3, dropout=0.5))
@@ -259,6 +290,18 @@ def test_a_loss_that_is_lost_stops_with_a_sentence_before_it_reaches_the_weights
     assert math.isnan(history.losses[-1])
     assert history.stopped.startswith("the loss is nan; try a smaller learning rate")
     assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+
+
+def test_where_asking_makes_a_gpu_wait_a_lost_loss_moves_no_weight_either(monkeypatch):
+    monkeypatch.setattr("tlkit.training.loop._answers_at_once", lambda device: False)
+    net, reference = classifier(4, 8, 3), classifier(4, 8, 3)
+    x, y = blobs()
+    fit(reference, (x.clone(), y), batch_size=4, shuffle=False, max_iterations=1)
+    x[5] = math.nan
+    history = fit(net, (x, y), batch_size=4, shuffle=False, epochs=9)
+    assert history.stopped.startswith("the loss is nan; try a smaller learning rate")
+    assert len(history.losses) == 11
+    assert furthest(weights(net), weights(reference)) == 0
 
 
 def test_a_learning_rate_that_is_too_large_stops_too():

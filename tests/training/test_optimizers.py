@@ -378,3 +378,15 @@ def test_the_state_is_parted_into_plain_values_and_tensors_and_joined_again():
     for weight, values in state.items():
         assert joined[weight].keys() == values.keys()
         assert all(torch.equal(torch.as_tensor(joined[weight][name]), torch.as_tensor(values[name])) for name in values)
+
+
+@pytest.mark.parametrize(("capturable", "device"), [(True, "meta"), (False, "cpu")])
+def test_counts_of_steps_follow_the_weights_only_where_the_optimizer_reads_them_there(capturable, device):
+    net = classifier(4, 3, updater=tl.Adam(0.01))
+    fit(net)
+    updater = functools.partial(torch.optim.Adam, capturable=capturable)
+    other = classifier(4, 3, updater=updater).to("meta")
+    Optimizers.of(other).restore(net.optimizers.state())
+    states = Optimizers.of(other).state().values()
+    assert {state["step"].device.type for state in states} == {device}
+    assert {state["exp_avg"].device.type for state in states} == {"meta"}

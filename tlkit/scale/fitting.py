@@ -23,6 +23,7 @@ from tlkit.scale.checkpoints import Progress, read_progress, restore_checkpoint,
 from tlkit.scale.cluster import connect, silence
 from tlkit.scale.loop import FitJob, name_stop_file, train_on_ray
 from tlkit.scale.packing import copy_structure
+from tlkit.training.collapse import warn_of_collapse
 from tlkit.training.data import wrap_data
 from tlkit.training.loop import History, check_training, take_classes
 
@@ -51,7 +52,7 @@ def fit(
     """Train a network on the features of a store, on the workers of a cluster."""
     _check(net, features, listeners)
     store = wrap_data(features, net)
-    total = check_training(net, store, epochs, batch_size, max_iterations)
+    total, _ = check_training(net, store, epochs, batch_size, max_iterations)
     start = time.perf_counter()
     with _checkpoint(store.path.absolute()) as path, _seeded(net):
         write_checkpoint(net, Progress(epochs_seen=net.epochs_seen), path)
@@ -74,6 +75,8 @@ def fit(
     if interrupted:
         raise KeyboardInterrupt
     seconds = time.perf_counter() - start
+    if not done.stopped:
+        warn_of_collapse(net, done.losses, batch_size)
     return History(losses=done.losses, examples=done.examples, seconds=seconds, stopped=done.stopped)
 
 

@@ -77,10 +77,10 @@ def train(job: FitJob, rank: int, world: int, add_up: AddUp) -> None:
     net, path = make_network(job.structure, job.device), Path(job.checkpoint)
     progress = restore_checkpoint(net, path)
     rows, group = _OwnRows(job, rank, world), _Group(net, add_up, name_stop_file(path) if rank == 0 else None)
-    if net.seed is not None:
-        torch.manual_seed(net.seed + net.epochs_seen + SEEDS_APART * rank)
     net.train()
     while not _is_over(job, progress):
+        if net.seed is not None:
+            torch.manual_seed(net.seed + net.epochs_seen + SEEDS_APART * rank)
         for x, labels, size in itertools.islice(rows.epoch(net), job.total - len(progress.losses)):
             progress.losses.append(group.step(x, labels, size))
             progress.examples += size

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tlkit.errors import quoted
 from tlkit.graph.network import Network
+from tlkit.training.labels import as_label_tensor, convert_labels
 
 __all__ = ["TensorRows", "count_rows", "wrap_data"]
 
 
 def wrap_data(data: Any, net: Network | None = None) -> Any:
-    """Return a data set with batches: a tuple of tensors (x, y) is made into one, anything else is itself.
+    """Return a data set with batches: a tuple of tensors or arrays (x, y) is made into one, anything else is itself.
 
     Parameters
     ----------
@@ -32,6 +34,8 @@ def wrap_data(data: Any, net: Network | None = None) -> Any:
     """
     if isinstance(data, tuple) and len(data) == 2:
         data = TensorRows(*data)
+        if net is not None:
+            data.labels = convert_labels(net, data.labels)
     if not hasattr(data, "batches"):
         hint = " Pass its .train or its .test." if hasattr(data, "train") else ""
         msg = f"Expected images, features or a tuple of tensors (x, y), got {type(data).__name__}.{hint}"
@@ -59,16 +63,18 @@ class TensorRows:
 
     Parameters
     ----------
-    x : Tensor of shape (n, ...), or mapping of input name to Tensor
-    labels : Tensor of shape (n,), or mapping of output name to Tensor
+    x : Tensor or NumPy array of shape (n, ...), or mapping of input name to such
+        Arrays of float64, NumPy's own choice, become torch's default number type.
+    labels : Tensor, array or sequence of shape (n,), or mapping of output name to such
     """
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, x: Tensor | Mapping[str, Tensor], labels: Any) -> None:
+    def __init__(self, x: Any, labels: Any) -> None:
         self.names = tuple(x) if isinstance(x, Mapping) else ()
+        x, labels = _each(_as_tensor, x), _each(_as_tensor, labels)
         self.tensors = x[self.names[0]] if len(self.names) == 1 else x
-        self.labels = labels if isinstance(labels, Mapping) else torch.as_tensor(labels)
+        self.labels = _each(as_label_tensor, labels)
         counts = [[len(value) for value in _values(given)] for given in (x, self.labels)]
         if len({*counts[0], *counts[1]}) > 1:
             rows, found = (" and ".join(f"{count:,}" for count in dict.fromkeys(some)) for some in counts)
@@ -92,6 +98,17 @@ def count_rows(batch: Any) -> int:
 
 def _values(value: Any) -> list[Tensor]:
     return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    return {name: change(one) for name, one in value.items()} if isinstance(value, Mapping) else change(value)
+
+
+def _as_tensor(value: Any) -> Any:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+        return value
+    tensor = torch.as_tensor(value)
+    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
 
 
 def _take(value: Any, rows: Tensor) -> Any:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tlkit.graph.network import Network
 from tlkit.layers.modules import OutputLayer
 from tlkit.training.data import wrap_data
-from tlkit.training.loop import History, check_labels
+from tlkit.training.labels import check_labels
+from tlkit.training.loop import History
 
 __all__ = ["solve"]
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import math
+import operator
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tlkit.errors import quoted
 from tlkit.features.moving import find_device, move
 from tlkit.graph.network import Network
 from tlkit.layers.initializers import make_generator
-from tlkit.layers.losses import MISSING, is_known
+from tlkit.training.collapse import warn_of_collapse
 from tlkit.training.data import count_rows, wrap_data
+from tlkit.training.draws import Draws
+from tlkit.training.labels import check_labels, list_trained_outputs
 from tlkit.training.listeners import Listener
+from tlkit.training.lone_rows import count_batches, join_lone_row
 from tlkit.training.optimizers import Optimizers
 
 __all__ = [
     "History",
     "Training",
-    "check_labels",
     "check_training",
     "compute_loss",
     "device",
@@ -84,6 +88,7 @@ class Training:
         self.epoch = 0
         self.iteration = 0
         self.loss = float("nan")
+        self.finite: Tensor | None = None  # whether all losses were, where that is not asked for each time
 
     @property
     def ended(self) -> bool:
@@ -93,6 +98,14 @@ class Training:
     def stop(self, reason: str) -> None:
         """End training after this batch."""
         self.history.stopped = reason
+
+    def keep(self, finite: Tensor) -> None:
+        """Remember on its device whether a loss is finite, until somebody looks."""
+        self.finite = finite if self.finite is None else self.finite & finite
+
+    def note_lost(self, loss: Tensor) -> None:
+        """Stop where no step leads anywhere."""
+        self.stop(f"the loss is {float(loss)}; try a smaller learning rate, and look for such values in the data")
 
 
 def fit(
@@ -109,19 +122,21 @@ def fit(
     """Train what is not frozen.
 
     The network stays on its device (``net.to(tl.device("auto"))`` moves it) and is left in evaluation mode, also when
-    training is interrupted: everything up to the last whole batch counts. Updaters keep their state between calls.
+    training is interrupted: everything up to the last whole batch counts. Updaters keep their state between calls, and
+    with a `net.seed` two calls of two epochs are one call of four, to the last bit, dropout included.
 
     Parameters
     ----------
     net : Network
         Its outputs must be `tl.Output` layers, which know their loss.
     data : ImageSet, Features, FeatureStore or (x, y)
-        Images, features of the network's inputs, or a tuple of tensors with n rows each. A missing label is -100 among
-        class numbers and NaN among numbers.
+        Images, features of the network's inputs, or a tuple of tensors or NumPy arrays with n rows each. A missing
+        label is -100 among class numbers and NaN among numbers.
     epochs : int
         Passes over the data.
     batch_size : int
-        Examples a step.
+        Examples a step; the last step of an epoch has what is left. A single row that is left, and that batch
+        normalization which trains cannot take alone, joins the step before.
     shuffle : bool
         Whether each epoch shows the examples in a new order; the order depends on `net.seed` and the epoch's number.
     max_iterations : int, optional
@@ -138,13 +153,13 @@ def fit(
     Raises
     ------
     ValueError
-        When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs.
+        When everything is frozen, an output has no loss, or the data don't fit the network's inputs and outputs: no
+        step is taken then.
     TypeError
-        When `data` is none of the kinds above.
+        When `data` is none of the kinds above, or a number of epochs, rows or batches is no whole number.
     """
     data = wrap_data(data, net)
-    total = check_training(net, data, epochs, batch_size, max_iterations)
-    per_epoch = -(-len(data) // batch_size)
+    total, per_epoch = check_training(net, data, epochs, batch_size, max_iterations)
     training = Training(net, Optimizers.of(net), total)
     _tell(listeners, "training_started", training)
     start = time.perf_counter()
@@ -152,10 +167,19 @@ def fit(
     bar = tqdm(total=total, desc="fit", unit="batch", disable=not progress, leave=False)
     net.train()
     try:
-        with bar, _seeded(net):
+        with bar:
             for _ in range(epochs):
-                for batch in _epoch(net, data, batch_size, shuffle):
-                    losses.append(_step(training, *batch))
+                draws, step = Draws(net), _Step(training)
+                batches = data.batches(batch_size, begin_epoch(net, data, shuffle))
+                if per_epoch * batch_size < len(data):
+                    batches = join_lone_row(batches, per_epoch)
+                batches = iter(batches)
+                while True:
+                    with draws:
+                        batch = next(batches, None)
+                        if batch is None:
+                            break
+                        losses.append(step(*batch))
                     training.history.examples += count_rows(batch[1])
                     _report(training, losses, bar, listeners)
                     if training.ended:
@@ -174,19 +198,29 @@ def fit(
         net.eval()
         _tell(listeners, "training_done", training)
     take_classes(net, data)
+    if not training.history.stopped:
+        warn_of_collapse(net, training.history.losses, batch_size)
     return training.history
 
 
-def check_training(net: Network, data: Any, epochs: int, batch_size: int, max_iterations: int | None) -> int:
-    """Refuse what cannot be trained, and return the number of batches that training takes."""
+def check_training(
+    net: Network, data: Any, epochs: int, batch_size: int, max_iterations: int | None
+) -> tuple[int, int]:
+    """Refuse what cannot be trained, and return the number of batches that training takes, and those of an epoch."""
     _check_trainable(net)
     check_labels(net, data.labels)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("max_iterations", max_iterations)):
-        if value is not None and value < 1:
+        if value is None and name == "max_iterations":
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            msg = f"{name} is a whole number from 1 on, got {value!r}."
+            raise TypeError(msg)
+        if value < 1:
             msg = f"{name} must be at least 1, got {value}."
             raise ValueError(msg)
-    total = epochs * -(-len(data) // batch_size)
-    return min(total, max_iterations or total)
+    per_epoch = count_batches(net, len(data), batch_size)
+    total = epochs * per_epoch
+    return min(total, max_iterations or total), per_epoch
 
 
 def take_classes(net: Network, data: Any) -> None:
@@ -203,11 +237,18 @@ def compute_loss(net: Network, x: Tensor | Mapping[str, Tensor], labels: Any) ->
     x : Tensor of shape (n, ...) or mapping of input name to Tensor
     labels : Tensor of shape (n,), or mapping of output name to Tensor for several outputs
     """
+    return _add_losses(net, _losses_of(net), x, labels)
+
+
+def _losses_of(net: Network) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    vertices = net.vertices
+    return {name: vertices[name].module.compute_loss for name in list_trained_outputs(net)}
+
+
+def _add_losses(net: Network, losses: Mapping[str, Any], x: Any, labels: Any) -> Tensor:
     raw = net.preactivations(x)
-    modules = net.vertices
-    targets = labels if isinstance(labels, Mapping) else dict.fromkeys(net.outputs, labels)
-    losses = {name: modules[name].module.compute_loss for name in _trained_outputs(net)}
-    return sum(loss(raw[name], targets[name]) for name, loss in losses.items())
+    targets = labels if isinstance(labels, Mapping) else dict.fromkeys(losses, labels)
+    return functools.reduce(operator.add, (loss(raw[name], targets[name]) for name, loss in losses.items()))
 
 
 def device(name: str = "auto") -> torch.device:
@@ -238,7 +279,7 @@ def _check_trainable(net: Network) -> None:
     if not any(parameter.requires_grad for parameter in net.parameters()):
         msg = "Everything is frozen, so there is nothing to train. Unfreeze some of it: net.unfreeze(name)."
         raise ValueError(msg)
-    for name in _trained_outputs(net):
+    for name in list_trained_outputs(net):
         module = net.vertices[name].module
         if not hasattr(module, "compute_loss"):
             msg = (
@@ -249,57 +290,8 @@ def _check_trainable(net: Network) -> None:
             raise ValueError(msg)
 
 
-def check_labels(net: Network, labels: Any) -> None:
-    if isinstance(labels, Mapping) and set(labels) != set(net.outputs):
-        msg = f"The network answers with {quoted(net.outputs)}, the labels are for {quoted(labels)}."
-        raise ValueError(msg)
-    for name in _trained_outputs(net):
-        module = net.vertices[name].module
-        of_output = labels[name] if isinstance(labels, Mapping) else labels
-        if of_output.ndim == 1 and not of_output.is_floating_point():
-            units = getattr(module, "out_features", None) or net.output_shapes()[name][0]
-            if units > 1:
-                _check_class_numbers(name, of_output, units)
-
-
-def _trained_outputs(net: Network) -> list[str]:
-    """Leave out frozen outputs, and what the trainable half of a split network hands on from the frozen half."""
-    constant = net.frozen - net.passing
-    return [name for name in net.outputs if name in net.vertices and name not in constant]
-
-
-def _check_class_numbers(name: str, labels: Tensor, classes: int) -> None:
-    labels = labels[is_known(labels)]
-    if not len(labels):
-        msg = f"Every label of the output '{name}' is missing ({MISSING}), so there is nothing to train on."
-        raise ValueError(msg)
-    low, high = int(labels.min()), int(labels.max())
-    if not 0 <= low <= high < classes:
-        msg = (
-            f"The output '{name}' tells {classes} classes apart, numbered from 0 to {classes - 1}; the labels go from "
-            f"{low} to {high}. Give it one unit for each class."
-        )
-        raise ValueError(msg)
-
-
 def _n_answers(net: Network) -> int:
     return net.output_shapes()[net.outputs[0]][0]
-
-
-@contextlib.contextmanager
-def _seeded(net: Network) -> Iterator[None]:
-    """Let the network's seed decide about dropout too, without touching the caller's random numbers."""
-    if net.seed is None:
-        yield
-        return
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(net.seed + net.epochs_seen)
-        yield
-
-
-def _epoch(net: Network, data: Any, batch_size: int, shuffle: bool) -> Iterable[tuple[Any, Tensor]]:
-    return data.batches(batch_size, begin_epoch(net, data, shuffle))
 
 
 def begin_epoch(net: Network, data: Any, shuffle: bool) -> Tensor | None:
@@ -316,33 +308,49 @@ def begin_epoch(net: Network, data: Any, shuffle: bool) -> Tensor | None:
     return order
 
 
-def _step(training: Training, x: Any, labels: Any) -> Tensor:
-    where = find_device(training.network)
-    x, labels = move((x, labels), where)
-    optimizers = training.optimizers
-    optimizers.zero_grad()
-    loss = compute_loss(training.network, x, labels)
-    if where.type == "cpu" and _is_lost(training, loss):
-        return loss.detach()
-    loss.backward()
-    return loss.detach() + optimizers.step()
+class _Step:
+    """The steps of an epoch, with what stays the same looked up once.
+
+    A batch whose loss is not finite moves no weight. Asking a GPU for the loss makes it wait, so there the gradients
+    become zero from such a batch on, and training stops when the loss is next looked at.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.losses = _losses_of(training.network)
+        self.where = find_device(training.network)
+        self.asks = _answers_at_once(self.where)
+
+    def __call__(self, x: Any, labels: Any) -> Tensor:
+        training, optimizers = self.training, self.training.optimizers
+        x, labels = move((x, labels), self.where)
+        optimizers.zero_grad()
+        loss = _add_losses(training.network, self.losses, x, labels)
+        value = loss.detach()
+        if self.asks and not math.isfinite(value.item()):
+            training.note_lost(value)
+            return value
+        loss.backward()
+        if not self.asks:
+            training.keep(torch.isfinite(value))
+            optimizers.zero_gradients_unless(training.finite)
+        penalty = optimizers.step()
+        return value if isinstance(penalty, float) else value + penalty
 
 
-def _is_lost(training: Training, loss: Tensor) -> bool:
-    """Stop where no step leads anywhere; asking a GPU for the loss makes it wait, so that is done now and then."""
-    if not torch.isfinite(loss):
-        training.stop(
-            f"the loss is {float(loss.detach())}; try a smaller learning rate, and look for such values in the data"
-        )
-    return bool(training.history.stopped)
+def _answers_at_once(device: torch.device) -> bool:
+    """Say whether a number can be looked at without waiting for steps that are under way."""
+    return device.type == "cpu"
 
 
 def _report(training: Training, losses: list[Tensor], bar: tqdm, listeners: Sequence[Listener]) -> None:
     training.iteration += 1
     bar.update()
     if training.iteration % 10 == 1 or training.iteration == training.total:
-        bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
-        _is_lost(training, losses[-1])
+        if not bar.disable:
+            bar.set_postfix(loss=f"{float(losses[-1]):.3f}")
+        if training.finite is not None and not training.finite:
+            training.note_lost(next((loss for loss in losses if not torch.isfinite(loss)), losses[-1]))
     if listeners and not training.history.stopped:
         training.loss = float(losses[-1])
         training.history.losses.append(training.loss)

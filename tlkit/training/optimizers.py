@@ -33,6 +33,13 @@ class _Group:
         """Weights without biases and norm scales: what penalties and constraints act on."""
         return [parameter for parameter in self.parameters if parameter.ndim > 1]
 
+    @property
+    def is_regularized(self) -> bool:
+        """Whether anything is done to the gradients or weights beside the updater's step."""
+        own = self.settings
+        penalties = own.l1, own.l2, own.weight_decay, own.l1_bias, own.l2_bias, own.weight_decay_bias
+        return any(penalties) or own.gradient_normalization is not None
+
     def updater(self, parameter: nn.Parameter) -> Updater:
         updater = self.settings.updater or DEFAULT_UPDATER
         is_bias = any(parameter is bias for bias in self.biases)
@@ -47,12 +54,15 @@ class Optimizers:
     network : Network
         Only its trainable weights take part; the state of one that is frozen later is dropped, one that is
         unfrozen joins without resetting the others.
+    by_updater : dict of Updater to torch.optim.Optimizer, optional
+        The optimizers of another network over the same trainable weights, shared with it.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, by_updater: dict[Updater, torch.optim.Optimizer] | None = None) -> None:
         self.network = network
-        self.by_updater: dict[Updater, torch.optim.Optimizer] = {}
+        self.by_updater = {} if by_updater is None else by_updater
         self.groups: list[_Group] = []
+        self._regularized: list[_Group] = []
 
     @classmethod
     def of(cls, network: Network) -> Optimizers:
@@ -75,6 +85,7 @@ class Optimizers:
                 self.groups.append(group)
                 for parameter in parameters:
                     wanted.setdefault(group.updater(parameter), []).append(parameter)
+        self._regularized = [group for group in self.groups if group.is_regularized]
         for updater in [*self.by_updater]:
             if updater not in wanted:
                 del self.by_updater[updater]
@@ -83,6 +94,13 @@ class Optimizers:
                 _set_parameters(self.by_updater[updater], parameters)
             else:
                 self.by_updater[updater] = updater.build(parameters)
+
+    @torch.no_grad()
+    def zero_gradients_unless(self, finite: Tensor) -> None:
+        """Replace all gradients by zeros where a truth value on their device is false; nobody waits for it."""
+        for parameter in (parameter for group in self.groups for parameter in group.parameters):
+            if parameter.grad is not None:
+                parameter.grad = torch.where(finite, parameter.grad, 0.0)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -93,7 +111,7 @@ class Optimizers:
     def step(self) -> float | Tensor:
         """Take one step and return the penalty that was added to the loss."""
         penalty: float | Tensor = 0.0
-        for group in self.groups:
+        for group in self._regularized:
             settings = group.settings
             _normalize_gradients(settings, [p.grad for p in group.parameters if p.grad is not None])
             for weight in group.weights:
@@ -145,7 +163,7 @@ class Optimizers:
             trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             for name, values in state.items():
                 if id(parameters[name]) in trained:
-                    optimizer.state[parameters[name]] = _follow(parameters[name], values)
+                    optimizer.state[parameters[name]] = _follow(parameters[name], values, optimizer)
 
 
 def part_state(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
@@ -190,13 +208,15 @@ def _set_parameters(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
             del optimizer.state[parameter]
     optimizer.param_groups[0]["params"] = list(parameters)
     for parameter, state in optimizer.state.items():
-        state.update(_follow(parameter, state))
+        state.update(_follow(parameter, state, optimizer))
 
 
-def _follow(parameter: nn.Parameter, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a weight's state on its device; counts of steps, without dimension, stay where torch.optim keeps them."""
+def _follow(parameter: nn.Parameter, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return a weight's state on its device; counts of steps stay on the CPU unless the optimizer reads them there."""
+    options = optimizer.param_groups[0]
+    counts_too = bool(options.get("fused") or options.get("capturable"))
     return {
-        name: move(value, parameter.device) if isinstance(value, Tensor) and value.ndim else value
+        name: move(value, parameter.device) if isinstance(value, Tensor) and (value.ndim or counts_too) else value
         for name, value in state.items()
     }
 
