@@ -16,17 +16,17 @@ PREPARE = """
 import sys, time
 sys.path[:0] = {folders!r}
 import samples
-from tlkit.images import decoding
+from tlkit.images import pictures
 from tlkit.features import spec as spec_module
 spec_module.MOST_ROWS = samples.ROWS_PER_SHARD
-decode = decoding.decode
-decoding.decode = lambda *arguments: time.sleep(0.05) or decode(*arguments)
+decode = pictures.decode
+pictures.decode = lambda *arguments: time.sleep(0.05) or decode(*arguments)
 helper = samples.make_helper()
 pictures = samples.read_photos({photos!r}, helper, threads=2)
 """
 FEATURIZE = """
 store = helper.featurize(pictures, to={store!r}, batch_size=2)
-print(store.computed, store.reasons)
+print(store.rows_computed, store.reasons)
 """
 AFTERWARDS = """
 import threading

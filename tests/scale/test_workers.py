@@ -7,7 +7,8 @@ import json
 import pytest
 import samples
 
-from tlkit.features.store import FeatureStore, prepare
+from tlkit.features.filling import prepare
+from tlkit.features.store import FeatureStore
 from tlkit.scale.packing import copy_structure, write_network
 from tlkit.scale.workers import Job, ShardFeaturizer, write_task
 
@@ -35,7 +36,7 @@ def work(small_shards, photos, tmp_path):
         threads=1,
         device="cpu",
     )
-    tasks = [{"task": write_task(spec, pictures.paths, number)} for number in work.shards]
+    tasks = [{"task": write_task(shard, pictures.paths)} for shard in work.shards]
     return ShardFeaturizer(job), tasks, pictures, helper
 
 
@@ -51,7 +52,7 @@ def test_shards_of_tasks_in_any_order_are_the_store_of_one_process(work, tmp_pat
 
 def test_a_shard_that_is_there_is_not_made_again(work):
     worker, (task, *_), *_ = work
-    assert [json.loads(worker(task)["record"])["computed"] for _ in range(2)] == [True, False]
+    assert [json.loads(worker(task)["record"])["computed"] for _ in range(2)] == [4, 0]
 
 
 def test_broken_pictures_are_told_of_in_the_record(work):
