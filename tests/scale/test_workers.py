@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -18,7 +19,7 @@ def work(small_shards, photos, tmp_path):
     """A prepared store, its tasks, and a worker for them."""
     helper = samples.make_helper()
     pictures = samples.read_photos(photos, helper)
-    spec, compute = helper.plan(pictures)
+    spec, compute = helper.plan(pictures, "torch")
     work = prepare(tmp_path / "store", spec)
     write_network(helper.frozen_network, tmp_path / "weights")
     job = Job(
@@ -57,7 +58,27 @@ def test_a_shard_that_is_there_is_not_made_again(work):
 
 def test_broken_pictures_are_told_of_in_the_record(work):
     worker, (task, *_), pictures, _ = work
-    pictures.paths[1].write_bytes(b"no picture")
-    record = json.loads(worker(task)["record"])
+    content, whole = b"no picture", json.loads(task["task"])
+    pictures.paths[1].write_bytes(content)
+    whole["images"][1]["sha256"] = hashlib.sha256(content).hexdigest()
+    record = json.loads(worker({"task": json.dumps(whole)})["record"])
     assert record["broken"] == [[str(pictures.paths[1]), "no picture in a format that Pillow knows"]]
     assert not record["computed"]
+
+
+def test_a_picture_that_changed_since_the_tasks_were_written_is_told_of(work):
+    worker, (task, *_), pictures, _ = work
+    pictures.paths[1].write_bytes(pictures.paths[0].read_bytes())
+    name, _, text = json.loads(worker(task)["record"])["failed"]
+    assert name == "ChangedImageError"
+    assert "changed while the pictures were being read" in text
+
+
+def test_rows_that_the_folder_holds_are_copied(work, tmp_path):
+    worker, tasks, pictures, helper = work
+    for task in tasks:
+        worker(task)
+    spec, _ = helper.plan(pictures[1:], "torch")
+    after = [{"task": write_task(shard, pictures[1:].paths)} for shard in prepare(tmp_path / "store", spec).shards]
+    assert [json.loads(worker(task)["record"])["computed"] for task in after] == [0] * len(after)
+    assert FeatureStore(tmp_path / "store").verify() == []

@@ -45,6 +45,8 @@ class Pictures:
     ----------
     keeps : bool
         Whether what is decoded now stays in memory.
+    expected : dict of int to str
+        The sha256 that the files of some row numbers must have.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Pictures:
         self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= cache_megabytes * 2**20 else None
         self._is_kept = np.zeros(len(self.paths), bool)
         self._kept_of: dict[int, str] = {}  # the sha256 of the bytes that kept pixels were decoded from
-        self._expected: Mapping[int, str] = {}
+        self.expected: Mapping[int, str] = {}
         self.keeps = self._kept is not None
 
     def read_once(self, sha256: Mapping[int, str] | None = None) -> Pictures:
@@ -78,7 +80,7 @@ class Pictures:
         """
         pictures = copy.copy(self)
         pictures.keeps = False
-        pictures._expected = sha256 or {}
+        pictures.expected = sha256 or {}
         return pictures
 
     @property
@@ -118,13 +120,13 @@ class Pictures:
         return [(path, reason) for path, reason in zip(self.paths, reasons, strict=True) if reason]
 
     def _begin(self, pool: ThreadPoolExecutor, rows: Sequence[int]) -> tuple[np.ndarray, list[Future[None]]]:
-        if self._kept is not None and self._is_kept[rows].all() and not self._expected:
+        if self._kept is not None and self._is_kept[rows].all() and not self.expected:
             return self._kept[rows], []
         pixels = np.empty((len(rows), *self.shape), np.uint8)
         return pixels, [pool.submit(self._read, row, place) for row, place in zip(rows, pixels, strict=True)]
 
     def _read(self, row: int, place: np.ndarray) -> None:
-        expected = self._expected.get(row)
+        expected = self.expected.get(row)
         if self._is_kept[row] and expected in (None, self._kept_of[row]):
             place[:] = self._kept[row]
             return
