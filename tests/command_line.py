@@ -35,13 +35,18 @@ def contents(folder):
     return found
 
 
+def shard_file(folder, number, suffix="safetensors"):
+    [file] = (folder / "shards").glob(f"{number:05d}-*.{suffix}")
+    return file
+
+
 def remove(folder, *numbers):
     for number in numbers:
-        (folder / "shards" / f"{number:05d}.json").unlink()
+        shard_file(folder, number, "json").unlink()
 
 
 def flip(folder, number):
-    file = folder / "shards" / f"{number:05d}.safetensors"
+    file = shard_file(folder, number)
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)

@@ -325,7 +325,7 @@ def test_a_store_holds_what_memory_would(tmp_path, photos):
     helper, images = on_photos(photos)
     store = helper.featurize(images, tmp_path / "store", progress=False)
     assert isinstance(store, FeatureStore)
-    assert (store.computed, store.reasons) == (1, ())
+    assert (store.rows_computed, store.reasons) == (len(images), ())
     memory = helper.featurize(images, progress=False)
     assert torch.equal(store.load().tensors["block4_pool"], memory.tensors["block4_pool"])
     assert torch.equal(store.labels, memory.labels)
@@ -341,7 +341,7 @@ def test_a_store_that_is_right_is_not_computed_again(tmp_path, photos, monkeypat
     other, again = on_photos(photos)
     monkeypatch.setattr("tlkit.features.engines.Engine.__call__", lambda *_: pytest.fail("it was computed again"))
     store = other.featurize(again, tmp_path / "store", progress=False)
-    assert (store.computed, store.reasons) == (0, ())
+    assert (store.rows_computed, store.reasons) == (0, ())
 
 
 def test_dropout_that_came_and_went_does_not_make_a_store_stale(tmp_path):
@@ -353,7 +353,7 @@ def test_dropout_that_came_and_went_does_not_make_a_store_stale(tmp_path):
     tl.TransferLearningHelper(plain, "0").featurize(x, to=tmp_path, progress=False)
     for net in (built(plain, 0.5), built(built(plain, 0.5), None)):
         store = tl.TransferLearningHelper(net, "0").featurize(x, to=tmp_path, progress=False)
-        assert (store.computed, store.reasons) == (0, ())
+        assert (store.rows_computed, store.reasons) == (0, ())
 
 
 def test_training_behind_the_boundary_does_not_make_a_store_stale(tmp_path):
@@ -361,7 +361,7 @@ def test_training_behind_the_boundary_does_not_make_a_store_stale(tmp_path):
     helper = TransferLearningHelper(net)
     store = helper.featurize(data, tmp_path / "store", progress=False)
     helper.fit_featurized(store, progress=False)
-    assert helper.featurize(data, tmp_path / "store", progress=False).computed == 0
+    assert helper.featurize(data, tmp_path / "store", progress=False).rows_computed == 0
 
 
 def change_a_weight(helper, images, photos):
@@ -421,20 +421,21 @@ def test_a_store_that_is_stale_is_computed_again_with_a_reason_that_names_the_ch
     helper.featurize(images, tmp_path / "store", progress=False)
     helper, images = change(helper, images, photos)
     store = helper.featurize(images, tmp_path / "store", progress=False)
-    assert store.computed > 0
+    assert store.rows_computed > 0
     assert reason in " ".join(store.reasons)
     expected = helper.featurize(images, progress=False)
-    assert torch.equal(store.load().tensors[store.names[0]], expected.tensors[store.names[0]])
+    # a row that is computed alone may have other last digits than beside others
+    torch.testing.assert_close(store.load().tensors[store.names[0]], expected.tensors[store.names[0]])
 
 
 def test_tensors_are_told_apart_by_their_values(tmp_path):
     net, (x, y) = vgg_like(tl.Sgd(0.1))
     helper = TransferLearningHelper(net)
     helper.featurize((x, y), tmp_path / "store", progress=False)
-    assert helper.featurize((x.clone(), y), tmp_path / "store", progress=False).computed == 0
+    assert helper.featurize((x.clone(), y), tmp_path / "store", progress=False).rows_computed == 0
     x[3, 0, 0, 0] += 1
     store = helper.featurize((x, y), tmp_path / "store", progress=False)
-    assert store.computed == 1
+    assert store.rows_computed == 1
     assert "1 row edited" in " ".join(store.reasons)
 
 
@@ -442,8 +443,8 @@ def test_pictures_are_read_without_decoding_to_see_that_they_are_the_same(tmp_pa
     helper, images = on_photos(photos)
     helper.featurize(images, tmp_path / "store", progress=False)
     fresh = tl.images.load(photos, split=None, size=32)
-    monkeypatch.setattr("tlkit.images.decoding.decode", None)
-    assert helper.featurize(fresh, tmp_path / "store", progress=False).computed == 0
+    monkeypatch.setattr("tlkit.images.pictures.decode", None)
+    assert helper.featurize(fresh, tmp_path / "store", progress=False).rows_computed == 0
 
 
 def test_several_boundary_tensors_can_be_stored(tmp_path):
@@ -460,7 +461,7 @@ def test_a_path_may_be_text_or_a_path(tmp_path):
     net, data = vgg_like(tl.Sgd(0.1))
     helper = TransferLearningHelper(net)
     helper.featurize(data, tmp_path / "store", progress=False)
-    assert helper.featurize(data, os.fspath(tmp_path / "store"), progress=False).computed == 0
+    assert helper.featurize(data, os.fspath(tmp_path / "store"), progress=False).rows_computed == 0
 
 
 def test_a_store_leaves_a_copied_network_sharing_its_weights_with_the_original(tmp_path):
@@ -520,7 +521,7 @@ def test_a_network_that_was_saved_reads_the_stored_features_of_several_boundarie
     helper = tl.TransferLearningHelper(tl.load(tmp_path / "network.tlk", source=start))
     assert helper.unfrozen_network.inputs == store.names
     again = helper.featurize(pairs(), tmp_path / "features", progress=False)
-    assert again.computed == 0
+    assert again.rows_computed == 0
     assert helper.fit_featurized(again, progress=False).examples == 10
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tlkit.errors import near_misses, quoted
 from tlkit.features.engines import Engine, RowFeaturizer, choose_batch_size, is_exact
 from tlkit.features.fingerprints import described, digest_of_tensor
+from tlkit.features.identities import identify_rows, read_identified
 from tlkit.features.moving import find_device, move
 from tlkit.features.rows import FeatureRows, Features
 from tlkit.features.spec import StoreSpec
 from tlkit.features.store import FeatureStore
-from tlkit.files.storage import RemotePath, at_once
 from tlkit.graph.network import Network
 from tlkit.images.augmenting import AugmentedImages, Views
 from tlkit.training.data import count_rows, wrap_data
@@ -136,6 +133,8 @@ class TransferLearningHelper:
             unknown.
         BadImagesError
             When pictures cannot be decoded.
+        ChangedImageError
+            When a picture's file changes while a store is being filled.
         """
         if not isinstance(engine, str):
             return engine.featurize(self, data, to, dtype=dtype, batch_size=batch_size, views=views, progress=progress)
@@ -143,10 +142,9 @@ class TransferLearningHelper:
             named = Engine(engine, self.frozen_network, 1, count_rows(data), dtype)(data)
             named = {name: value.to(dtype) for name, value in named.items()}
             return named if len(named) > 1 else next(iter(named.values()))
-        compute = self._compute(data, engine, dtype, batch_size, views)
         if to is None:  # without a store, nothing needs to be told apart by a digest
-            return self._in_memory(compute, progress=progress)
-        spec = self._spec(compute.data, dtype, exact=is_exact(engine))
+            return self._in_memory(self._compute(data, engine, dtype, batch_size, views), progress=progress)
+        spec, compute = self.plan(data, engine, dtype=dtype, batch_size=batch_size, views=views)
         return FeatureStore.fill(to, spec, compute, progress=progress)
 
     def plan(
@@ -161,10 +159,13 @@ class TransferLearningHelper:
         """Return what a store of the data's features holds, and what computes some of its rows.
 
         `featurize` gives them to `FeatureStore.fill`; many machines that fill one store together give them to
-        `tlkit.features.store.prepare` and `tlkit.features.store.fill_shard`. The parameters are those of `featurize`.
+        `tlkit.features.filling.prepare` and `tlkit.features.filling.fill_shard`. The parameters are those of
+        `featurize`.
         """
         compute = self._compute(data, engine, dtype, batch_size, views)
-        return self._spec(compute.data, dtype, exact=is_exact(engine)), compute
+        images = identify_rows(compute.data)
+        compute.data = read_identified(compute.data, images)
+        return self._spec(compute.data, images, dtype, exact=is_exact(engine)), compute
 
     def _compute(
         self, data: Any, engine: str, dtype: torch.dtype, batch_size: int | None, views: int | None
@@ -275,13 +276,12 @@ class TransferLearningHelper:
         starts = tqdm(range(0, len(data), step), "featurize", unit="batch", disable=not progress, leave=False)
         shapes = self.unfrozen_network.input_shapes
         tensors = {name: torch.empty(len(data), *shape, dtype=compute.dtype) for name, shape in shapes.items()}
-        for start in starts:
-            rows = range(start, min(start + step, len(data)))
-            for name, value in compute(rows).items():
-                tensors[name][start : rows.stop] = value
+        for start, named in zip(starts, compute(range(len(data))), strict=True):
+            for name, value in named.items():
+                tensors[name][start : start + step] = value
         return Features(tensors, data.labels, _classes(data))
 
-    def _spec(self, data: Any, dtype: torch.dtype, *, exact: bool) -> StoreSpec:
+    def _spec(self, data: Any, images: Sequence[Mapping[str, Any]], dtype: torch.dtype, *, exact: bool) -> StoreSpec:
         preprocessing = getattr(self.network, "preprocessing", None)
         weights, buffers = self.frozen_network.state_dict(), self.frozen_network.named_buffers()
         key = {
@@ -293,7 +293,7 @@ class TransferLearningHelper:
             "precision": "exact" if exact else "within 1e-4",
         }
         shapes = self.unfrozen_network.input_shapes
-        return StoreSpec(key, shapes, dtype, _classes(data), data.labels, _fingerprints(data))
+        return StoreSpec(key, shapes, dtype, _classes(data), data.labels, images)
 
 
 def _require_answers_image_by_image(network: Network) -> None:
@@ -338,26 +338,6 @@ def _reads_the_same(data: Any) -> bool:
 
 def _described(name: str, vertex: Any) -> dict[str, Any]:
     return {"reads": list(vertex.inputs), "computes": described(vertex.module, name)}
-
-
-def _fingerprints(data: Any) -> list[dict[str, Any]]:
-    """Tell each row from others: pictures by the bytes of their files, tensors by their values."""
-    if hasattr(data, "paths"):
-        with ThreadPoolExecutor(at_once(data.root)) as pool:
-            return list(pool.map(_fingerprint, data.paths))
-    return [
-        {"sha256": hashlib.sha256(b"".join(digest_of_tensor(value[0]).encode() for value in _values(x))).hexdigest()}
-        for x, _ in data.batches(1)
-    ]
-
-
-def _fingerprint(path: Path | RemotePath) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-    except OSError:  # reading its pixels says why, and lists all pictures like it
-        content = b""
-    name = f"{path.parent.name}/{path.name}"
-    return {"path": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _classes(data: Any) -> tuple[str, ...]:

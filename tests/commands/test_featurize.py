@@ -5,7 +5,7 @@ from collections import namedtuple
 
 import pytest
 import torch
-from command_line import CLASSES, NETWORK, ROWS, THREADS, contents, flip, remove, run
+from command_line import CLASSES, NETWORK, ROWS, THREADS, contents, flip, remove, run, shard_file
 
 import tlkit as tl
 from tlkit.commands import featurize
@@ -66,16 +66,16 @@ def test_running_it_again_computes_nothing_and_writes_nothing(pictures, store, c
 def test_only_what_is_missing_or_damaged_is_computed_again_and_it_says_why(pictures, undivided, store, capsys):
     remove(store, 0)
     flip(store, 2)
-    kept = (store / "shards" / "00001.safetensors").stat().st_mtime_ns
+    kept = shard_file(store, 1).stat().st_mtime_ns
     code, said, complaint = run(capsys, "featurize", pictures, "--out", store, *NETWORK)
     assert code == 0
     assert "2 of 3 shards" in said
     assert "because shard 0 was not finished yet" in said
-    assert "because shard 2 was damaged: the bytes of 00002.safetensors have changed" in said
-    assert "Computed 2 shards, 7 pictures, in" in said
+    assert f"because shard 2 was damaged: the bytes of {shard_file(store, 2).name} have changed" in said
+    assert "Computed 7 pictures in" in said
     assert f"by torch {torch.__version__}, {THREADS}." in said
     assert "7/7" in complaint, "the progress of what is to be done, on stderr"
-    assert (store / "shards" / "00001.safetensors").stat().st_mtime_ns == kept
+    assert shard_file(store, 1).stat().st_mtime_ns == kept
     assert contents(store) == contents(undivided)
 
 
@@ -105,7 +105,7 @@ def test_the_parts_of_a_job_array_make_the_store_of_one_run_in_any_order(parts, 
     assert code == 0
     assert f"this is part {first}: {words}\n" in said
     assert f"Left: {len(missing)} of 3 shards ({left}). Run the other parts" in said
-    assert sorted(int(file.stem) for file in (out / "shards").glob("*.json")) == numbers
+    assert sorted(int(file.stem[:5]) for file in (out / "shards").glob("*.json")) == numbers
 
     code, said, _ = run(capsys, "featurize", pictures, "--out", out, *NETWORK, "--shards", second)
     assert code == 0
@@ -125,8 +125,9 @@ def test_a_part_without_shards_is_fine(pictures, store, capsys):
 @pytest.mark.slow
 def test_each_shard_belongs_to_one_part(pictures, undivided, capsys, monkeypatch):
     taken = []
-    monkeypatch.setattr(featurize, "prepare", lambda *arguments: featurize.Work((0, 1, 2), ()))
-    monkeypatch.setattr(featurize, "fill_shard", lambda store, spec, compute: taken.append(spec.shard.number))
+    everything = tuple(range(3))
+    monkeypatch.setattr(featurize, "prepare", lambda _, spec: featurize.Work(tuple(map(spec.shard, everything)), ()))
+    monkeypatch.setattr(featurize, "fill_shard", lambda store, spec, compute: taken.append(spec.shard.number) or 0)
     for part in range(1, 6):
         code, *_ = run(capsys, "featurize", pictures, "--out", undivided, *NETWORK, "--shards", f"{part}/5")
         assert code == 0

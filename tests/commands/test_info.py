@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
-from command_line import CLASSES, ROWS, THREADS, remove, run
+from command_line import CLASSES, ROWS, THREADS, remove, run, shard_file
 
 import tlkit as tl
 from tlkit.features.spec import StoreSpec
@@ -44,12 +44,12 @@ def test_info_in_words_says_the_same(undivided, capsys):
 
 def test_info_says_how_far_an_unfinished_store_is(store, capsys):
     remove(store, 0)
-    (store / "shards" / "00002.safetensors").write_bytes(b"cut")
+    shard_file(store, 2).write_bytes(b"cut")
     found = json.loads(run(capsys, "info", store, "--json")[1])
     assert found["complete"] is False
     assert found["shards"] == {"done": 1, "total": 3}
     assert found["rows"] == {"done": 4, "total": ROWS}
-    labels = json.loads((store / "shards" / "00001.json").read_bytes())["labels"]
+    labels = json.loads(shard_file(store, 1, "json").read_bytes())["labels"]
     counts = Counter(labels)
     assert found["classes"] == {name: counts[label] for label, name in enumerate(CLASSES)}
 

@@ -1,4 +1,4 @@
-from command_line import flip, remove, run
+from command_line import flip, remove, run, shard_file
 
 import tlkit as tl
 
@@ -15,14 +15,14 @@ def test_verify_names_every_wrong_shard_in_a_line(store, capsys):
     code, said, complaint = run(capsys, "verify", store)
     assert code == 1
     first, second = said.splitlines()
-    assert first.startswith("Shard 0 is damaged: the bytes of 00000.safetensors have changed")
+    assert first.startswith(f"Shard 0 is damaged: the bytes of {shard_file(store, 0).name} have changed")
     assert second == "Shard 2 is missing."
     assert "2 of 3 shards not right. Featurize again with the same settings" in complaint
 
 
 def test_verify_says_what_the_open_store_says(store, capsys):
     opened = tl.FeatureStore(store)
-    record = store / "shards" / "00001.json"
+    record = shard_file(store, 1, "json")
     record.write_text(record.read_text().replace('"daisy/', '"weed/', 1))
     code, said, _ = run(capsys, "verify", store)
     assert code == 1

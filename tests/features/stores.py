@@ -16,7 +16,8 @@ CLASSES = ("daisy", "roses", "tulips")
 
 
 def image(number, version="1"):
-    return {"path": f"roses/photo {number} ä.jpg", "bytes": 10, "sha256": hashlib.sha256(version.encode()).hexdigest()}
+    content = f"{number} {version}".encode()
+    return {"path": f"roses/photo {number} ä.jpg", "size": 10, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def make_spec(rows=ROWS, **changes):
@@ -37,22 +38,24 @@ def make_spec(rows=ROWS, **changes):
 
 
 class Compute:
-    """Features that follow from the row number, and a note of what was asked for."""
+    """Features that follow from the row number, and a note of which shards and rows were asked for."""
 
     def __init__(self, shapes=None, stop_at=None):
         self.shapes = shapes or {"fc2": (4,)}
         self.stop_at = stop_at
         self.asked = []
+        self.rows = []
 
     def __call__(self, rows):
-        self.asked.append(rows.start // SIZE)
+        self.asked.append(rows[0] // SIZE)
+        self.rows += rows
         if self.asked[-1] == self.stop_at:
             raise KeyboardInterrupt
         return {name: values(rows, shape) for name, shape in self.shapes.items()}
 
 
 def values(rows, shape=(4,)):
-    numbers = torch.arange(rows.start, rows.stop, dtype=torch.float32)
+    numbers = torch.tensor(rows, dtype=torch.float32)
     width = int(torch.tensor(shape).prod()) if shape else 1
     return (numbers[:, None] + torch.arange(width) / 128).reshape(len(rows), *shape)
 
@@ -66,8 +69,9 @@ def shard_bytes(path):
     return {file.name: file.read_bytes() for file in sorted((Path(path) / "shards").glob("*.safetensors"))}
 
 
-def shard_file(path, number, suffix="safetensors"):
-    return Path(path) / "shards" / f"{number:05d}.{suffix}"
+def shard_file(path, number, suffix="safetensors", spec=None):
+    shard = (spec or make_spec()).layout.shards[number]
+    return shard.data(Path(path)) if suffix == "safetensors" else shard.record(Path(path))
 
 
 def changed_key(**changes):

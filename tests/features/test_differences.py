@@ -54,8 +54,8 @@ def test_boundaries_differ_in_words(old, new, words):
     assert compare_boundaries(old, new) == words
 
 
-def image(path, sha="1", label="daisy"):
-    return label, {"path": path, "sha256": sha}
+def image(path, sha="", label="daisy"):
+    return label, {"path": path, "sha256": sha or path[-1]}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def image(path, sha="1", label="daisy"):
         (["a", "b", "c", "d", "e", "f"], "3 images added"),
         (["a", "c"], "1 image removed"),
         (["x", "y", "z", "b", "c"], "3 images added, 1 removed"),
+        (["b", "c", "sub/a"], "1 image moved or renamed"),
     ],
 )
 def test_images_differ_in_words(new, words):

@@ -261,11 +261,11 @@ def test_a_store_names_what_computed_it_and_exact_features_are_other_features(tm
         data = torch.randn(MANY_ROWS, 4), torch.arange(MANY_ROWS) % 3
     fast = helper.featurize(data, to=tmp_path, progress=False)
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "shards").glob("*.json"))]
-    assert {record["engine"].split()[0] for record in records} == {"onnxruntime"}
-    assert helper.featurize(data, to=tmp_path, progress=False).computed == 0
+    assert {engine.split()[0] for record in records for engine in record["engines"]} == {"onnxruntime"}
+    assert helper.featurize(data, to=tmp_path, progress=False).rows_computed == 0
     before = fast.load().tensors["0"]
     exact = helper.featurize(data, to=tmp_path, engine="torch", progress=False)
-    assert exact.computed == len(records)
+    assert exact.rows_computed == len(data[0])
     assert exact.reasons == ("precision within 1e-4 -> exact",)
     torch.testing.assert_close(before, exact.load().tensors["0"])
 

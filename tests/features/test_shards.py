@@ -6,8 +6,9 @@ import time
 import pytest
 import torch
 
-from tlkit.features import shards
-from tlkit.features.shards import Shard, check_shard, digest, explain_failed_writes, publish, sweep, write_shard
+from tlkit.features import writing
+from tlkit.features.shards import Shard, check_shard, digest, write_shard
+from tlkit.features.writing import explain_failed_writes, publish, sweep
 
 
 def test_the_digest_does_not_depend_on_the_order_of_keys():
@@ -29,7 +30,7 @@ def test_a_published_file_follows_the_umask(tmp_path, umask, mode):
 @pytest.mark.skipif(os.name != "posix", reason="Windows cannot open a folder")
 def test_a_file_reaches_the_disk_before_its_name_does(tmp_path, monkeypatch):
     steps = []
-    fsync, rename = os.fsync, shards.Path.replace
+    fsync, rename = os.fsync, writing.Path.replace
 
     def note_fsync(descriptor):
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
@@ -40,7 +41,7 @@ def test_a_file_reaches_the_disk_before_its_name_does(tmp_path, monkeypatch):
         return rename(source, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(shards.Path, "replace", note_rename)
+    monkeypatch.setattr(writing.Path, "replace", note_rename)
     publish(tmp_path / "file", b"bytes")
     assert steps == ["file", "rename", "folder"]
 
@@ -52,7 +53,7 @@ def test_a_failed_write_leaves_the_old_bytes_and_nothing_else(tmp_path, monkeypa
 
     file = tmp_path / "file"
     publish(file, b"old")
-    monkeypatch.setattr(shards.os if step == "fsync" else shards.Path, step, fail)
+    monkeypatch.setattr(writing.os if step == "fsync" else writing.Path, step, fail)
     with pytest.raises(OSError, match="No space left"):
         publish(file, b"new")
     assert file.read_bytes() == b"old"
@@ -64,7 +65,7 @@ def test_only_old_leftovers_are_swept(tmp_path):
     for file in (old, young, other):
         file.write_bytes(b"")
     for file in (old, other):
-        os.utime(file, (0, time.time() - 2 * shards.DAY))
+        os.utime(file, (0, time.time() - 2 * writing.DAY))
     sweep(tmp_path)
     assert not old.exists()
     assert young.exists()

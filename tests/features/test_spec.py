@@ -87,13 +87,13 @@ def test_an_added_image_computes_the_last_shard(tmp_path):
     assert len(FeatureStore(tmp_path)) == ROWS + 1
 
 
-def test_a_changed_label_computes_its_shard(tmp_path):
+def test_a_changed_label_computes_nothing(tmp_path):
     fill(tmp_path)
     labels = make_spec().labels.clone()
     labels[9] = 2
     store, compute = fill(tmp_path, make_spec(labels=labels))
-    assert compute.asked == [1]
-    assert store.reasons == ("1 image with another label",)
+    assert compute.asked == []
+    assert store.reasons == ("1 image with another label, nothing computed",)
     assert store.labels[9] == 2
 
 
@@ -139,12 +139,10 @@ def test_an_impossible_spec_is_refused(changes, text):
 def test_a_newer_format_is_told_and_left_alone(tmp_path):
     fill(tmp_path)
     file = tmp_path / "spec.json"
-    newer = {**json.loads(file.read_text()), "version": 2}
+    newer = {**json.loads(file.read_text()), "version": 3}
     file.write_text(json.dumps(newer))
     for use in (FeatureStore, fill):
-        with pytest.raises(
-            StoreError, match="has format 2, from a newer version of tlkit; this one reads up to format 1"
-        ):
+        with pytest.raises(StoreError, match="has format 3, from a newer version of tlkit; this one reads format 2"):
             use(tmp_path)
     assert json.loads(file.read_text()) == newer
 

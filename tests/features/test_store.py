@@ -18,9 +18,10 @@ from stores import CLASSES, ROWS, SHARDS, SIZE, Compute, changed_key, fill, make
 from tlkit.features import shards as shards_module
 from tlkit.features import store as store_module
 from tlkit.features import streaming
+from tlkit.features.filling import fill_shard, prepare
 from tlkit.features.rows import Features
 from tlkit.features.shards import _seal
-from tlkit.features.store import FeatureStore, StoreError, fill_shard, prepare
+from tlkit.features.store import FeatureStore, StoreError
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -45,7 +46,7 @@ def test_features_come_back(tmp_path, dtype):
             assert torch.equal(x["add"], values(range(ROWS), (2, 3)).to(store.dtype))
             assert torch.equal(x["pool"], values(range(ROWS), ()).to(store.dtype))
             assert torch.equal(y, store.labels)
-    assert (filled.computed, opened.computed) == (SHARDS, 0)
+    assert (filled.rows_computed, opened.rows_computed) == (ROWS, 0)
     assert filled.reasons == opened.reasons == ()
 
 
@@ -125,7 +126,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
         FeatureStore.open(tmp_path / "stopped")
     store, compute = fill(tmp_path / "stopped")
     assert compute.asked == [3, 4, 5, 6]
-    assert store.computed == 4
+    assert store.rows_computed == ROWS - 3 * SIZE
     assert store.reasons == ("shards 3 to 6 were not finished yet",)
     fill(tmp_path / "undisturbed")
     assert shard_bytes(tmp_path / "stopped") == shard_bytes(tmp_path / "undisturbed")
@@ -136,7 +137,7 @@ def test_nothing_is_computed_twice(tmp_path):
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     store, compute = fill(tmp_path)
     assert compute.asked == []
-    assert (store.computed, store.reasons) == (0, ())
+    assert (store.rows_computed, store.reasons) == (0, ())
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
@@ -174,10 +175,10 @@ def shorten_record(path):
 @pytest.mark.parametrize(
     ("harm", "text"),
     [
-        (flip_a_bit, r"damaged \(shard 2: the bytes of 00002.safetensors have changed"),
-        (cut, r"damaged \(shard 2: 00002.safetensors has \d+ bytes instead of \d+"),
-        (empty, r"damaged \(shard 2: 00002.safetensors has 0 bytes"),
-        (remove_data, r"damaged \(shard 2: 00002.safetensors is gone"),
+        (flip_a_bit, r"damaged \(shard 2: the bytes of 00002-\w+.safetensors have changed"),
+        (cut, r"damaged \(shard 2: 00002-\w+.safetensors has \d+ bytes instead of \d+"),
+        (empty, r"damaged \(shard 2: 00002-\w+.safetensors has 0 bytes"),
+        (remove_data, r"damaged \(shard 2: 00002-\w+.safetensors is gone"),
         (remove_record, r"unfinished: 1 of 7 shards still to be computed \(2\)"),
         (break_record, r"damaged \(shard 2: its record cannot be read"),
         (shorten_record, r"damaged \(shard 2: its record cannot be read"),
@@ -204,7 +205,7 @@ def test_swapped_shards_are_noticed(tmp_path, suffixes):
     fill(tmp_path, spec)
     whole = shard_bytes(tmp_path)
     for suffix in suffixes:
-        one, two = shard_file(tmp_path, 1, suffix), shard_file(tmp_path, 4, suffix)
+        one, two = (shard_file(tmp_path, number, suffix, spec) for number in (1, 4))
         content = one.read_bytes()
         one.write_bytes(two.read_bytes())
         two.write_bytes(content)
@@ -224,7 +225,7 @@ def test_verify_reads_what_crc32_cannot_tell(tmp_path):
     assert store.verify() == ["Shard 3 is damaged: its sha256 is not the one in its record."]
     record["images"][0]["path"] = "other.jpg"
     file.write_bytes(_seal(json.dumps(record, indent=1).encode()))
-    assert store.verify() == ["The record of shard 3 is damaged: its images, labels or rows have changed."]
+    assert store.verify() == ["Shard 3 is damaged: its record is one of other pictures, labels or rows."]
 
 
 @pytest.fixture
@@ -236,8 +237,8 @@ def large(monkeypatch):
 
 
 def note_checksums(monkeypatch):
-    files, crc32 = [], shards_module._crc32
-    monkeypatch.setattr(shards_module, "_crc32", lambda file: files.append(int(file.stem)) or crc32(file))
+    files, crc32 = [], shards_module.compute_crc32
+    monkeypatch.setattr(shards_module, "compute_crc32", lambda file: files.append(int(file.stem[:5])) or crc32(file))
     return files
 
 
@@ -312,13 +313,13 @@ def test_a_key_change_that_stopped_halfway_never_mixes_rows(tmp_path):
         FeatureStore(tmp_path)
     store, compute = fill(tmp_path, spec)
     assert compute.asked == [2, 3, 4, 5, 6]
-    assert store.reasons == ("shards 2 to 6 were left from before the last change",)
+    assert store.reasons == ("shards 2 to 6 were not finished yet",)
 
 
 def test_removed_images_leave_no_files_behind(tmp_path):
     fill(tmp_path)
     store, compute = fill(tmp_path, make_spec(3 * SIZE))
-    assert (compute.asked, store.reasons) == ([], ())
+    assert (compute.asked, store.reasons) == ([], ("26 images removed, nothing computed",))
     assert len(FeatureStore(tmp_path)) == 3 * SIZE
     assert len(list((tmp_path / "shards").iterdir())) == 2 * 3
 
@@ -365,7 +366,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch)
     fill(tmp_path / "new" / "store", spec, compute)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 2 * SIZE * spec.row_bytes))
     again = replace(spec, key={"graph": "another"})
-    assert fill(tmp_path / "new" / "store", again, compute)[0].computed == SHARDS  # takes the place of the old ones
+    assert fill(tmp_path / "new" / "store", again, compute)[0].rows_computed == ROWS  # takes the place of the old ones
 
 
 def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
@@ -452,7 +453,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     process.join()
     store, compute = fill(tmp_path / "killed")
     assert compute.asked[-1] == SHARDS - 1
-    assert 0 < store.computed < SHARDS
+    assert 0 < store.rows_computed < ROWS
     fill(tmp_path / "undisturbed")
     assert shard_bytes(tmp_path / "killed") == shard_bytes(tmp_path / "undisturbed")
 
@@ -488,13 +489,13 @@ def test_other_features_written_by_another_process_are_noticed(tmp_path):
             fill(tmp_path, make_spec(key={"graph": "another"}))
         return {"fc2": values(rows)}
 
-    with pytest.raises(StoreError, match="Another process keeps writing other features"):
+    with pytest.raises(StoreError, match="Another process writes other features into"):
         fill(tmp_path, compute=compute)
 
 
 def test_engines_fill_shards_in_any_order(tmp_path):
     spec, compute = make_spec(), Compute()
-    assert prepare(tmp_path / "engine", spec).shards == tuple(range(SHARDS))
+    assert prepare(tmp_path / "engine", spec).shards == tuple(map(spec.shard, range(SHARDS)))
     assert all(fill_shard(tmp_path / "engine", spec.shard(number), compute) for number in reversed(range(SHARDS)))
     assert not fill_shard(tmp_path / "engine", spec.shard(3), compute)
     assert compute.asked == list(reversed(range(SHARDS)))

@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import pickle
+import re
 import sys
 import threading
 import uuid
@@ -17,6 +18,7 @@ import samples
 import tlkit as tl
 from tlkit.commands import main
 from tlkit.features import store as store_module
+from tlkit.features.filling import check_shards
 from tlkit.features.store import FeatureStore, StoreError
 from tlkit.files import storage
 from tlkit.files.storage import RemotePath, place
@@ -126,7 +128,7 @@ def test_a_store_is_filled_opened_and_equals_the_one_on_a_disk(address, tmp_path
         assert store.verify() == []
     assert repr(filled).startswith(f"FeatureStore('{address}': 24 rows")
     again, compute = samples.fill(address, spec)
-    assert (compute.asked, again.computed, again.reasons) == ([], 0, ())
+    assert (compute.asked, again.rows_computed, again.reasons) == ([], 0, ())
 
 
 def test_a_stopped_run_goes_on_and_a_changed_key_is_told(address):
@@ -147,12 +149,13 @@ def test_damage_is_found_and_only_that_shard_computed_again(address):
     spec = samples.make_spec(ROWS)
     samples.fill(address, spec)
     shards = place(address) / "shards"
-    content = bytearray((shards / "00002.safetensors").read_bytes())
+    stems = [shard.stem for shard in spec.layout.shards]
+    content = bytearray((shards / f"{stems[2]}.safetensors").read_bytes())
     content[-3] ^= 1
-    (shards / "00002.safetensors").write_bytes(bytes(content))
-    (shards / "00003.safetensors").write_bytes(b"")
-    (shards / "00004.safetensors").unlink()
-    (shards / "00005.json").unlink()
+    (shards / f"{stems[2]}.safetensors").write_bytes(bytes(content))
+    (shards / f"{stems[3]}.safetensors").write_bytes(b"")
+    (shards / f"{stems[4]}.safetensors").unlink()
+    (shards / f"{stems[5]}.json").unlink()
     with pytest.raises(StoreError, match=r"shard 2: the bytes.*shard 3: .* has 0 bytes.*shard 4: .* is gone"):
         FeatureStore(address)
     store, compute = samples.fill(address, spec)
@@ -164,7 +167,7 @@ def test_a_shard_of_a_large_store_is_compared_before_its_first_use(address, monk
     monkeypatch.setattr(store_module, "CHECKED_AT_ONCE", 0)
     monkeypatch.setattr(store_module, "available_memory", lambda: 0)
     samples.fill(address, samples.make_spec(ROWS))
-    file = place(address) / "shards" / "00001.safetensors"
+    file = samples.make_spec(ROWS).layout.shards[1].data(place(address))
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     store = FeatureStore(address)
     next(iter(store.batches(4, [0, 1])))
@@ -177,7 +180,7 @@ def test_the_commands_read_an_address(address, capsys):
     assert main(["info", address]) == 0
     assert "24" in capsys.readouterr().out
     assert main(["verify", address]) == 0
-    (place(address) / "shards" / "00001.safetensors").write_bytes(b"x")
+    samples.make_spec(ROWS).layout.shards[1].data(place(address)).write_bytes(b"x")
     assert main(["verify", address]) == 1
     assert "Shard 1 is damaged" in capsys.readouterr().out
     assert main(["info", address + "2"]) == 1
@@ -207,7 +210,7 @@ def test_old_copies_make_room_and_a_full_disk_is_told(address, home, monkeypatch
     usage = type(storage.shutil.disk_usage(home))
     with monkeypatch.context() as patch:
         patch.setattr(storage.shutil, "disk_usage", lambda path: usage(10**6, 10**6, 0))
-        (place(address) / "shards" / "00000.safetensors").copied(again=True)
+        samples.make_spec(ROWS).layout.shards[0].data(place(address)).copied(again=True)
     assert len(copies(home)) == 1
 
     def full(*_):
@@ -215,7 +218,7 @@ def test_old_copies_make_room_and_a_full_disk_is_told(address, home, monkeypatch
 
     monkeypatch.setattr(storage, "publish", full)
     with pytest.raises(OSError, match=r"is read from a copy.*No space left.*TLKIT_HOME"):
-        (place(address) / "shards" / "00001.safetensors").copied()
+        samples.make_spec(ROWS).layout.shards[1].data(place(address)).copied()
 
 
 # a server that fails, and several at work
@@ -227,12 +230,12 @@ def test_a_failed_put_leaves_what_was_there_and_names_address_and_size(s3):
     fails = [True]
 
     def third_record(method, key):
-        failing = fails and method == "PUT" and key.endswith("00002.json")
+        failing = fails and method == "PUT" and re.search(r"00002-\w+\.json$", key)
         return ("500 Internal Server Error", "InternalError") if failing else None
 
     s3.fails = third_record
     with pytest.raises(
-        OSError, match=rf"'{address}' cannot be written: .*'{address}/shards/00002\.json', takes [\d.]+ (kB|bytes)"
+        OSError, match=rf"'{address}' cannot be written: .*'{address}/shards/00002-\w+\.json', takes [\d.]+ (kB|bytes)"
     ):
         samples.fill(address, samples.make_spec(ROWS))
     fails.clear()
@@ -272,8 +275,10 @@ def test_a_503_now_and_then_is_tried_again(s3, method):
 def test_a_server_that_cannot_be_read_is_no_missing_shard(s3):
     address = f"{s3.bucket()}/features"
     samples.fill(address, samples.make_spec(8))
-    s3.fails = lambda method, key: ("503 Service Unavailable", "SlowDown") if key.endswith("00001.json") else None
-    with pytest.raises(OSError, match=rf"'{address}/shards/00001\.json' cannot be read"):
+    s3.fails = lambda method, key: (
+        ("503 Service Unavailable", "SlowDown") if re.search(r"00001-\w+\.json$", key) else None
+    )
+    with pytest.raises(OSError, match=rf"'{address}/shards/00001-\w+\.json' cannot be read"):
         FeatureStore(address)
     s3.fails = lambda method, key: ("403 Forbidden", "AccessDenied") if method == "PUT" else None
     with pytest.raises(PermissionError, match="cannot be written: you may not write there"):
@@ -286,7 +291,8 @@ def test_each_file_is_one_put_and_the_record_comes_last(s3):
     s3.asked.clear()
     samples.fill(f"{bucket}/features", samples.make_spec(8))
     puts = [key.rpartition("/")[2] for method, key in s3.asked if method == "PUT"]
-    assert puts == ["spec.json", "00000.safetensors", "00000.json", "00001.safetensors", "00001.json"]
+    stems = [shard.stem for shard in samples.make_spec(8).layout.shards]
+    assert puts == ["spec.json", *(f"{stem}.{suffix}" for stem in stems for suffix in ("safetensors", "json"))]
     assert not [method for method, _ in s3.asked if method in ("POST", "DELETE")]
 
 
@@ -298,7 +304,7 @@ def test_a_reader_during_a_write_sees_whole_shards_only(s3):
     def look(method, key):
         if method == "PUT" and key.endswith((".json", ".safetensors")) and "shards" in key:
             s3.before = lambda method, key: None  # the reader's own requests
-            faults = store_module._check(place(address), spec.layout.shards)
+            faults = check_shards(place(address), spec.layout.shards)
             seen.append([fault.kind for fault in faults])
             s3.before = look
 
@@ -344,4 +350,4 @@ def test_photos_are_featurized_into_a_store_at_an_address(address, tmp_path, mon
     assert isinstance(store, tl.FeatureStore)
     assert isinstance(store.path, RemotePath)
     assert remote_bytes(address) == samples.shard_bytes(local.path)
-    assert helper.featurize(pictures, to=address, progress=False).computed == 0
+    assert helper.featurize(pictures, to=address, progress=False).rows_computed == 0

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-from tlkit.images import decoding
+from tlkit.images import pictures
 
 
 def scene(seed=0, width=60, height=40, channels=3):
@@ -28,8 +28,9 @@ def names(pictures):
 
 def count_decoding(monkeypatch):
     decoded = Counter()
-    original = decoding.decode
-    monkeypatch.setattr(decoding, "decode", lambda path, size: decoded.update([path]) or original(path, size))
+    original = pictures.decode
+    note = lambda content, size: decoded.update([content.getvalue()]) or original(content, size)  # noqa: E731
+    monkeypatch.setattr(pictures, "decode", note)
     return decoded
 
 

@@ -41,7 +41,7 @@ def test_the_code_for_the_library_runs_on_a_few_flowers(tmp_path, monkeypatch, c
     exec(code.replace('load("drawn")', 'load("drawn", per_class=6)'), {})
     assert capsys.readouterr().out.startswith("Accuracy")
     assert tl.load(tmp_path / "flowers.tlk").classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
-    assert tl.FeatureStore(tmp_path / "features/train").computed == 0
+    assert tl.FeatureStore(tmp_path / "features/train").rows_computed == 0
 
 
 @pytest.mark.parametrize("line", sorted(set(typed("tlkit"))))

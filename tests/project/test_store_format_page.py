@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import tlkit as tl
-from tlkit.features import shards
+from tlkit.features import filling, writing
 from tlkit.features import spec as spec_module
 
 PAGE = (Path(__file__).parents[2] / "docs/store-format.md").read_text(encoding="utf-8")
@@ -69,13 +69,23 @@ def read(path: Path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def shard_file(folder: Path, number: int, suffix: str = "json") -> Path:
+    [file] = (folder / "shards").glob(f"{number:05d}-*.{suffix}")
+    return file
+
+
 def test_the_folder_holds_the_files_that_the_page_names_and_no_other(folder):
-    found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    assert found == sorted([*first_column("The folder"), "shards/00001.json", "shards/00001.safetensors"])
+    names = {f"{number:05d}-{shard['inputs'][:12]}" for number, shard in enumerate(read(folder / "spec.json")["plan"])}
+    assert {file.stem for file in (folder / "shards").iterdir()} == names
+    found = {
+        re.sub(r"\d{5}-\w{12}", "00000-1a2b3c4d5e6f", p.relative_to(folder).as_posix()) for p in folder.rglob("*.*")
+    }
+    assert found == set(first_column("The folder"))
+    assert len([*folder.rglob("*.*")]) == 1 + 2 * len(names) == 5
 
 
 def test_every_field_is_described_and_no_other(folder):
-    spec, record = read(folder / "spec.json"), read(folder / "shards/00000.json")
+    spec, record = read(folder / "spec.json"), read(shard_file(folder, 0))
     assert first_column("spec.json") == list(spec)
     assert first_column("The key") == list(spec["key"])
     assert first_column("A shard's record") == list(record)
@@ -85,7 +95,7 @@ def test_every_field_is_described_and_no_other(folder):
 
 
 def test_pictures_are_described(of_pictures):
-    spec, record = read(of_pictures / "spec.json"), read(of_pictures / "shards/00000.json")
+    spec, record = read(of_pictures / "spec.json"), read(shard_file(of_pictures, 0))
     words = set(re.findall(r"`(\w+)`", PAGE))
     assert record["images"][0].keys() == {"path", "size", "sha256"} <= words
     assert record["images"][0]["path"] == "daisy/1.png"
@@ -114,20 +124,20 @@ def test_the_digests_are_computed_as_written(folder, digest):
     dtype = spec["boundaries"][0]["dtype"]
     assert digest([spec["version"], spec["key"], shapes, dtype]) == spec["key_digest"]
     for number, planned in enumerate(spec["plan"]):
-        record = read(folder / f"shards/{number:05d}.json")
+        record = read(shard_file(folder, number))
         inputs = digest([spec["key_digest"], *record["rows"], record["labels"], record["images"]])
         assert inputs == record["inputs"] == planned["inputs"]
 
 
 def test_a_record_vouches_for_itself_as_written(folder):
-    content = (folder / "shards/00000.json").read_bytes()
+    content = shard_file(folder, 0).read_bytes()
     before = content[: content.index(b',\n "record_crc32"')]
     assert f"{zlib.crc32(before):08x}" == json.loads(content)["record_crc32"]
 
 
 def test_a_shard_holds_the_tensors_that_the_page_names(folder):
     spec = read(folder / "spec.json")
-    with safe_open(folder / "shards/00001.safetensors", "np") as file:
+    with safe_open(shard_file(folder, 1, "safetensors"), "np") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
         assert file.metadata() == {"inputs": spec["plan"][1]["inputs"]}
     boundary = spec["boundaries"][0]
@@ -146,6 +156,18 @@ def test_the_features_are_read_without_tlkit(folder):
     assert len(found) == len(read(folder / "spec.json")["plan"])
 
 
+def test_the_features_are_read_right_beside_shards_of_another_plan(folder, monkeypatch):
+    monkeypatch.setattr(filling, "remove_surplus", lambda *_: None)  # as if the program were killed before
+    helper = tl.TransferLearningHelper(classifier(4, 6, 3), "0")
+    with seeded(0):
+        x = torch.randn(ROWS, 4)
+    helper.featurize((x[:100], torch.arange(100) % 3), to="features/train", progress=False)
+    assert len(list((folder / "shards").glob("*.safetensors"))) == 3
+    assert sum(len(shard["label"]) for shard in run("Reading the features without tlkit")["shards"]) == 100
+
+
 def test_what_a_killed_program_leaves_is_swept_after_a_day():
-    assert "ends in\n`.tmp`, and is removed after a day" in PAGE
-    assert shards.DAY == 24 * 60 * 60
+    assert "ends in `.tmp`, and is removed after a day" in " ".join(PAGE.split())
+    assert writing.DAY == 24 * 60 * 60
+    assert "longer than ten seconds" in PAGE
+    assert filling.PART_SECONDS == 10

@@ -24,7 +24,7 @@ def make_spec(rows: int, **changes: object) -> StoreSpec:
         "dtype": "float32",
         "classes": CLASSES,
         "labels": torch.arange(rows) % 2,
-        "images": [{"path": f"roses/{k} ä.jpg", "bytes": 10, "sha256": f"{k:064}"} for k in range(rows)],
+        "images": [{"path": f"roses/{k} ä.jpg", "size": 10, "sha256": f"{k:064}"} for k in range(rows)],
         "rows_per_shard": ROWS_PER_SHARD,
     }
     return StoreSpec(**{**fields, **changes})
@@ -32,7 +32,7 @@ def make_spec(rows: int, **changes: object) -> StoreSpec:
 
 def values(rows: range, width: int = 16) -> dict[str, torch.Tensor]:
     """The features of some rows."""
-    numbers = torch.arange(rows.start, rows.stop, dtype=torch.float32)
+    numbers = torch.tensor(rows, dtype=torch.float32)
     return {"fc2": numbers[:, None] + torch.arange(width) / 2**15}
 
 
@@ -44,7 +44,7 @@ class Compute:
         self.asked = []
 
     def __call__(self, rows: range) -> dict[str, torch.Tensor]:
-        self.asked.append(rows.start // ROWS_PER_SHARD)
+        self.asked.append(rows[0] // ROWS_PER_SHARD)
         return values(rows, self.width)
 
 
@@ -52,6 +52,12 @@ def fill(path: Path, spec: StoreSpec, compute: Compute | None = None) -> tuple[F
     """Fill a store and return it with its note of what was computed."""
     compute = compute or Compute()
     return FeatureStore.fill(path, spec, compute, progress=False), compute
+
+
+def shard_file(path: Path, number: int, suffix: str = "safetensors") -> Path:
+    """A file of a complete store."""
+    [file] = (Path(path) / "shards").glob(f"{number:05d}-*.{suffix}")
+    return file
 
 
 def shard_bytes(path: Path) -> dict[str, bytes]:

@@ -159,7 +159,7 @@ def test_featurizing_meets_all_broken_photos_at_once_and_goes_on_without_them(zo
     for name in reasons():
         (zoo / "daisy" / name).unlink()
     again = helper.featurize(samples.read_photos(zoo, helper), to=tmp_path / "store", progress=False)
-    assert (again.computed, again.reasons) == (0, ())
+    assert (again.rows_computed, again.reasons) == (0, ())
 
 
 def test_what_a_good_photo_shows():

@@ -29,11 +29,11 @@ def _no_waiting_for_the_disk(monkeypatch):
 
 
 def data(path, number):
-    return path / "shards" / f"{number:05d}.safetensors"
+    return Layout.read(path).shards[number].data(path)
 
 
 def record(path, number):
-    return path / "shards" / f"{number:05d}.json"
+    return Layout.read(path).shards[number].record(path)
 
 
 def flip_a_bit(file, chance):
@@ -211,5 +211,7 @@ def test_a_record_of_another_key_is_never_taken_for_the_shard_s_own(harmed):
             shutil.copyfile(file(harmed.foreign, number), file(harmed.path, number))
     store, compute = samples.fill(harmed.path, samples.make_spec(ROWS))
     assert compute.asked == list(range(SHARDS))
-    assert store.reasons == ("shards 0 to 9 were left from before the last change",)
+    assert store.reasons == tuple(
+        f"shard {n} was damaged: its record is one of other pictures, labels or rows" for n in range(SHARDS)
+    )
     assert Layout.read(harmed.path) == samples.make_spec(ROWS).layout

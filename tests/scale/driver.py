@@ -1,7 +1,7 @@
 """A program that featurizes on a cluster, for tests that kill it: ADDRESS PHOTOS STORE LOG GATE CPUS_PER_WORKER.
 
 Its workers take their time: they say that they are ready by files GATE.*, and begin when there is a file GATE. Each
-shard that they compute is a line of the file LOG. At the end it says how many shards it made.
+shard that they compute is a line of the file LOG. At the end it says how many rows it computed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SlowFeaturizer(ShardFeaturizer):
             time.sleep(0.05)
         time.sleep(SLOWLY)
         record = super().__call__(row)
-        if '"computed": true' in record["record"]:
+        if '"computed": 0' not in record["record"]:
             line = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.write(line, record["record"].encode() + b"\n")
             os.close(line)
@@ -49,7 +49,7 @@ def main(address: str, photos: str, store: str, cpus_per_worker: str) -> None:
     engine = tl.scale.Ray(address, workers=2, cpus_per_worker=int(cpus_per_worker))
     pictures = samples.read_photos(Path(photos), helper)
     made = helper.featurize(pictures, to=store, engine=engine, progress=False)
-    sys.stdout.write(f"{made.computed}\n")
+    sys.stdout.write(f"{made.rows_computed}\n")
 
 
 if __name__ == "__main__":

@@ -93,10 +93,10 @@ class Site:
         return driver
 
     def ended(self, driver: subprocess.Popen) -> int:
-        """Wait for a driver's end, and return how many shards it says it made."""
+        """Wait for a driver's end, and return how many shards it says it made, counted by their rows."""
         said, errors = driver.communicate(timeout=LONGEST)
         assert driver.returncode == 0, errors[-3000:]
-        return int(said.split()[-1])
+        return int(said.split()[-1]) // samples.ROWS_PER_SHARD
 
     def finished(self) -> dict[str, int]:
         """When each shard's record was written, by its name."""
@@ -131,7 +131,7 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tlkit.features.spec.MOST_ROWS", samples.ROWS_PER_SHARD)
         local = helper.featurize(samples.read_photos(photos, helper), to=folder / "local", progress=False)
-    assert local.computed == SHARDS
+    assert local.rows_computed == PICTURES
     return photos, local.path
 
 

@@ -5,6 +5,7 @@ What a worker does is tested in this process where that says the same: each run 
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -12,6 +13,7 @@ import samples
 from torch import nn
 
 import tlkit as tl
+from tlkit.features import filling
 from tlkit.features.store import FeatureStore
 from tlkit.scale import featurizing
 
@@ -37,7 +39,7 @@ def test_the_store_equals_that_of_the_local_loop(two_workers, small_shards, phot
     local = helper.featurize(pictures, to=tmp_path / "local", progress=False)
     store = helper.featurize(pictures, to=tmp_path / "ray", engine=two_workers, progress=False)
     assert isinstance(store, FeatureStore)
-    assert (store.computed, store.reasons) == (local.computed, local.reasons) == (6, ())
+    assert (store.rows_computed, store.reasons) == (local.rows_computed, local.reasons) == (24, ())
     assert samples.shard_bytes(store.path) == samples.shard_bytes(local.path)
     assert records(store.path) == records(local.path)
     assert {p.name for p in store.path.iterdir()} == {"spec.json", "shards"}
@@ -50,12 +52,12 @@ def test_what_is_there_is_not_made_again(one_worker, small_shards, photos, helpe
     helper.featurize(pictures, to=tmp_path / "store", progress=False)
     with monkeypatch.context() as patch:
         patch.setattr(featurizing, "connect", lambda settings: pytest.fail("Ray is not needed"))
-        assert helper.featurize(pictures, to=tmp_path / "store", engine=one_worker, progress=False).computed == 0
+        assert helper.featurize(pictures, to=tmp_path / "store", engine=one_worker, progress=False).rows_computed == 0
     samples.save_picture(pictures.paths[9], seed=99)
     again = helper.featurize(
         samples.read_photos(photos, helper), to=tmp_path / "store", engine=one_worker, progress=False
     )
-    assert again.computed == 1
+    assert again.rows_computed == 1
     assert again.reasons == ("1 image edited",)
 
 
@@ -72,9 +74,12 @@ def test_bad_photos_are_told_of_as_in_the_local_run(one_worker, small_shards, ph
     assert len(samples.shard_bytes(tmp_path / "store1")) == 4  # the whole shards stay
 
 
-def test_a_shard_that_cannot_be_written_is_told_of(one_worker, small_shards, photos, helper, tmp_path):
-    (tmp_path / "store" / "shards" / "00001.safetensors").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError, match=r"The feature store in .* cannot be written"):
+def test_a_shard_that_cannot_be_written_is_told_of(one_worker, small_shards, photos, helper, tmp_path, monkeypatch):
+    def full(folder, shard, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(filling, "write_shard", full)
+    with pytest.raises(OSError, match=r"The feature store in .* cannot be written: the disk is full"):
         helper.featurize(samples.read_photos(photos, helper), to=tmp_path / "store", engine=one_worker, progress=False)
 
 

@@ -116,7 +116,7 @@ def test_a_pickle_in_place_of_features_is_not_read(tmp_path):
     import pickle
 
     store, _ = samples.fill(tmp_path / "store", samples.make_spec(8))
-    (tmp_path / "store/shards/00001.safetensors").write_bytes(pickle.dumps(Run()))
+    samples.shard_file(store.path, 1).write_bytes(pickle.dumps(Run()))
     with pytest.raises(StoreError, match="damaged"):
         FeatureStore(tmp_path / "store").load()
     assert not (tmp_path / "ran").exists()

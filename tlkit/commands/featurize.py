@@ -16,8 +16,8 @@ from tlkit.commands.info import finished_record
 from tlkit.commands.output import complain, few, progress_bar, say, say_facts
 from tlkit.errors import printable
 from tlkit.features.differences import write_ranges
-from tlkit.features.spec import Layout, StoreSpec
-from tlkit.features.store import Compute, StoreError, Work, fill_shard, prepare
+from tlkit.features.filling import Compute, Work, fill_shard, prepare, remove_surplus, require_planned
+from tlkit.features.spec import Layout, ShardSpec, StoreSpec
 from tlkit.files.storage import RemotePath, free_space, place
 from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
@@ -55,11 +55,12 @@ def run(options: Namespace) -> int:
     work = prepare(store, spec)
     mine = _say_what_is_to_do(options, spec, work)
     start = time.perf_counter()
-    computed = _fill(store, spec, compute, mine, data)
-    if computed:
-        rows, seconds = sum(len(spec.layout.shards[number].rows) for number in computed), time.perf_counter() - start
+    rows = _fill(store, compute, mine, data)
+    require_planned(store, spec.layout.checksum)
+    if rows:
+        seconds = time.perf_counter() - start
         speed = f"{rows / seconds:,.1f} a second, by {getattr(compute, 'engine', options.engine)}"
-        say(f"Computed {counted(len(computed), 'shard')}, {counted(rows, 'picture')}, in {seconds:,.1f} s: {speed}.")
+        say(f"Computed {counted(rows, 'picture')} in {seconds:,.1f} s: {speed}.")
     _say_what_is_left(store, spec.layout)
     return 0
 
@@ -101,8 +102,8 @@ class _Watched:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def read_once(self) -> _Watched:
-        self._pictures = self._pictures.read_once()
+    def read_once(self, sha256: Sequence[str] = ()) -> _Watched:
+        self._pictures = self._pictures.read_once(sha256)
         return self
 
     def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,26 +115,17 @@ class _Watched:
 # -- working --------------------------------------------------------------------------------------------------------
 
 
-def _fill(
-    store: Path | RemotePath, spec: StoreSpec, compute: Compute, numbers: Sequence[int], data: _Watched
-) -> list[int]:
-    """Compute shards, and return the numbers of those that no other process had made in the meantime."""
-    computed = []
-    sizes = {number: len(spec.layout.shards[number].rows) for number in numbers}
-    if numbers:
-        with progress_bar(sum(sizes.values()), text=f"Featurize into {store.name}", unit="pictures") as bar:
+def _fill(store: Path | RemotePath, compute: Compute, shards: Sequence[ShardSpec], data: _Watched) -> int:
+    """Make shards, and return how many rows had to be computed for them."""
+    computed = 0
+    if shards:
+        total = sum(len(some.shard.rows) for some in shards)
+        with progress_bar(total, text=f"Featurize into {store.name}", unit="pictures") as bar:
             data.advance = bar.update
-            for number in numbers:
-                if fill_shard(store, spec.shard(number), compute):
-                    computed.append(number)
-                else:
-                    bar.update(sizes[number])
-    if Layout.read(store) != spec.layout:
-        msg = (
-            f"Another process writes other features into '{store}'. "
-            "Wait for it to end and run this again, or give each its own folder."
-        )
-        raise StoreError(msg)
+            for some in shards:
+                rows = fill_shard(store, some, compute)
+                bar.update(len(some.shard.rows) - rows)
+                computed += rows
     return computed
 
 
@@ -168,15 +160,19 @@ def _free(folder: Path | RemotePath) -> str:
     return "" if free is None else f"; the disk has {readable_size(free)} free"
 
 
-def _say_what_is_to_do(options: Namespace, spec: StoreSpec, work: Work) -> list[int]:
-    """Say how far the store is and why, and return the numbers of the shards to compute now."""
+def _say_what_is_to_do(options: Namespace, spec: StoreSpec, work: Work) -> list[ShardSpec]:
+    """Say how far the store is and why, and return the shards to make now."""
     part, parts = options.shards
-    mine = [number for number in work.shards if number % parts == part - 1]
+    mine = [some for some in work.shards if some.shard.number % parts == part - 1]
+    numbers = [some.shard.number for some in mine]
+    copied = sum(len(copies.places) for some in work.shards for copies in some.copies)
     share = f"{len(work.shards)} of {counted(len(spec.layout.shards), 'shard')}"
     lines = [share if work.shards else "nothing: every shard is there, and right"]
     lines += [f"because {reason}" for reason in work.reasons]
+    if copied:
+        lines.append(f"the features of {counted(copied, 'picture')} are there already, and are copied")
     if parts > 1 and work.shards:
-        lines.append(f"this is part {part}/{parts}: {_numbered(mine) if mine else 'nothing of them'}")
+        lines.append(f"this is part {part}/{parts}: {_numbered(numbers) if numbers else 'nothing of them'}")
     say_facts({"to do": lines})
     return mine
 
@@ -187,6 +183,7 @@ def _say_what_is_left(store: Path | RemotePath, layout: Layout) -> None:
         total = counted(len(layout.shards), "shard")
         say(f"Left: {len(left)} of {total} ({_numbered(left)}). Run the other parts, or all of it without --shards.")
     else:
+        remove_surplus(store, layout)
         say(f"The store in '{store}' is complete: {counted(layout.rows, 'row')}.")
 
 

@@ -39,6 +39,6 @@ def run(options: Namespace) -> int:
 
 def _problems(folder: Path | RemotePath, layout: Layout, shard: Shard) -> list[str]:
     try:
-        return verify_shard(folder, shard, layout.shapes, key_digest=layout.key_digest)
+        return verify_shard(folder, shard, layout.shapes)
     except (OSError, StoreError) as error:
         return [f"Shard {shard.number} cannot be read: {error}"]

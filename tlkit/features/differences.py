@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tlkit.errors import quoted
 from tlkit.memory import counted
 
-__all__ = ["compare_boundaries", "compare_images", "compare_keys", "write_ranges"]
+__all__ = ["compare_boundaries", "compare_classes", "compare_images", "compare_keys", "write_ranges"]
 
 LONGEST_VALUE = 40
 MOST_NAMES = 3
@@ -52,25 +53,43 @@ def compare_boundaries(old: Mapping[str, Sequence[int]], new: Mapping[str, Seque
 
 
 def compare_images(old: Iterable[tuple[str, Mapping[str, Any]]], new: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
-    """Count the images that were added, removed and edited; each comes as (class, image).
+    """Count the images that were added, removed, edited, moved and relabeled; each comes as (class, image).
 
-    Images are told apart by their path; rows without one by their number.
+    Images are told apart by their path, and one of the same bytes at another path was moved. Rows without a path are
+    told apart by their content.
     """
     old, new = list(old), list(new)
     noun = "image" if any("path" in image for _, image in new) else "row"
-    before, after = _by_path(old), _by_path(new)
-    common = [path for path in after if path in before]
+    before, after = _by_name(old), _by_name(new)
+    names = _renamed(before, after)
+    common = [name for name in after if name in before]
+    moved = _moved(before, after)
+    added, removed = len(after) - len(common) - len(moved), len(before) - len(common) - len(moved)
+    edited = sum(before[name][1] != after[name][1] for name in common)
+    if noun == "row":
+        edited = min(added, removed)
+        added, removed = added - edited, removed - edited
     amounts = {
-        "added": len(after) - len(common),
-        "removed": len(before) - len(common),
-        "edited": sum(before[path][1] != after[path][1] for path in common),
-        "with another label": sum(before[path][0] != after[path][0] for path in common),
+        "added": added,
+        "removed": removed,
+        "edited": edited,
+        "moved or renamed": sum(not _follows(before[one], after[other], names) for one, other in moved),
+        "with another label": sum(names.get(before[n][0], before[n][0]) != after[n][0] for n in common),
     }
     parts = [(amount, word) for word, amount in amounts.items() if amount]
     if parts:
         first, *rest = parts
         return ", ".join([f"{counted(first[0], noun)} {first[1]}", *(f"{amount:,} {word}" for amount, word in rest)])
-    return f"the {noun}s are in another order" if old != new else ""
+    return f"the {noun}s are in another order" if old != new and not names else ""
+
+
+def compare_classes(
+    old: Iterable[tuple[str, Mapping[str, Any]]], new: Iterable[tuple[str, Mapping[str, Any]]]
+) -> list[str]:
+    """Say which classes have another name; the rows come as those of `compare_images`."""
+    names = _renamed(_by_name(old), _by_name(new))
+    noun = "class" if len(names) == 1 else "classes"
+    return [f"{noun} renamed: {', '.join(f'{one} -> {other}' for one, other in names.items())}"] if names else []
 
 
 def write_ranges(numbers: Iterable[int]) -> str:
@@ -84,8 +103,46 @@ def write_ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
-def _by_path(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[Any, tuple[str, Mapping[str, Any]]]:
-    return {row[1].get("path", number): row for number, row in enumerate(rows)}
+def _by_name(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[Any, tuple[str, Mapping[str, Any]]]:
+    """Find each row by its path, or by its content and which one of the same content it is."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for number, row in enumerate(rows):
+        name = row[1].get("path")
+        if name is None:
+            content = row[1].get("sha256", str(number))
+            name, seen[content] = (content, seen[content]), seen[content] + 1
+        found[name] = row
+    return found
+
+
+def _moved(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """Pair the paths that are gone with those that came and hold the same."""
+    gone: dict[str, list[Any]] = {}
+    for name, (_, image) in before.items():
+        if name not in after and "path" in image:
+            gone.setdefault(image.get("sha256", ""), []).append(name)
+    came = [(name, image.get("sha256")) for name, (_, image) in after.items() if name not in before]
+    return [(gone[content].pop(0), name) for name, content in came if gone.get(content)]
+
+
+def _renamed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[str, str]:
+    """Find the classes that are gone, and whose images are all in one class that has come."""
+    old, new = ({label for label, _ in rows.values()} for rows in (before, after))
+    pairs = [*((name, name) for name in after if name in before), *_moved(before, after)]
+    became: dict[str, set[str]] = {}
+    for one, other in pairs:
+        became.setdefault(before[one][0], set()).add(after[other][0])
+    only = {one: min(others) for one, others in became.items() if len(others) == 1}
+    return {one: other for one, other in only.items() if one not in new and other not in old}
+
+
+def _follows(
+    one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]], names: Mapping[str, str]
+) -> bool:
+    """Say whether an image has another path only because its class has another name."""
+    files = [image["path"].rpartition("/")[2] for _, image in (one, other)]
+    return names.get(one[0]) == other[0] and files[0] == files[1]
 
 
 def _weight_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

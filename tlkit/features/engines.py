@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -170,11 +170,10 @@ class RowFeaturizer:
         """What computed them, for the record; other numbers of threads may differ in the last digits."""
         return f"{self.run.name}, {counted(torch.get_num_threads(), 'thread')}"
 
-    def __call__(self, rows: range) -> dict[str, Tensor]:
-        """Return the boundary tensors of some rows."""
-        batches = self.data.batches(self.batch_size, torch.tensor(rows) - self.first)
-        parts = [self.run(x) for x, _ in batches]
-        return {name: torch.cat([part[name].to(self.dtype).cpu() for part in parts]) for name in parts[0]}
+    def __call__(self, rows: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        """Yield the boundary tensors of some rows, batch by batch."""
+        for x, _ in self.data.batches(self.batch_size, torch.tensor(rows) - self.first):
+            yield {name: value.to(self.dtype).cpu() for name, value in self.run(x).items()}
 
 
 def _forms(engine: str, network: Network) -> dict[str, Make]:

@@ -1,17 +1,14 @@
-"""Shards: the files of a feature store, published so that a crash at any moment leaves whole files only."""
+"""Shards: the files of a feature store, each with a record that vouches for it."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
-import os
-import socket
-import time
-import uuid
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,30 +19,32 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tlkit.features.writing import publish
 from tlkit.files.storage import RemotePath, on_disk
-from tlkit.memory import readable_size
 
 __all__ = [
     "Fault",
     "Shard",
     "StoreError",
     "check_shard",
+    "compute_crc32",
     "digest",
-    "explain_failed_writes",
-    "publish",
+    "explain_replaced",
+    "is_missing",
+    "list_shards",
     "read_into",
     "read_record",
     "read_shard",
-    "explain_replaced",
-    "sweep",
+    "remove_shard",
     "verify_shard",
     "write_shard",
 ]
 
-DAY = 24 * 60 * 60
 CHUNK = 1 << 20
 LARGEST_HEADER = 100 * 1000**2  # the limit of safetensors itself
 SEAL = b',\n "record_crc32": '
+NAME = re.compile(r"(\d{5,})(-[0-9a-f]{12})?")  # an earlier format's had a number alone
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 class StoreError(RuntimeError):
@@ -54,12 +53,27 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of rows: its number, its first row and the row after its last, and a digest of what it is made from."""
+    """One file of rows, named by its number and by what it is made from.
+
+    So files of another plan have other names, and stay until this one's are whole.
+
+    Parameters
+    ----------
+    number : int
+        Its place in the store.
+    start, stop : int
+        Its first row, and the one after its last.
+    inputs : str
+        Digest of all that its rows are made from, and of their labels.
+    key_digest : str
+        Digest of what the rows of the whole store have in common.
+    """
 
     number: int
     start: int
     stop: int
     inputs: str
+    key_digest: str
 
     @classmethod
     def plan(
@@ -67,25 +81,46 @@ class Shard:
     ) -> Shard:
         """Describe a shard from its row numbers, and the labels and images of those rows."""
         inputs = digest([key_digest, rows.start, rows.stop, list(labels), list(images)])
-        return cls(number, rows.start, rows.stop, inputs)
+        return cls(number, rows.start, rows.stop, inputs, key_digest)
+
+    @classmethod
+    def recorded(cls, file: Path | RemotePath, key_digest: str) -> tuple[Shard, dict[str, Any]] | None:
+        """Return the shard of which a file is the record, and the record, if its rows were made with this key."""
+        name = NAME.fullmatch(file.stem)
+        record = _read_sealed(file) if name else None
+        if record is None or len(record["rows"]) != 2:
+            return None
+        shard = cls(int(name[1]), *record["rows"], record["inputs"], key_digest)
+        return (shard, record) if shard.stem == file.stem and shard.is_described_by(record) else None
+
+    def is_described_by(self, record: Mapping[str, Any]) -> bool:
+        """Say whether the rows, labels and images of a record are those that this shard is made from."""
+        about = {"labels": record["labels"], "images": record["images"]}
+        same_rows = record["rows"] == [self.start, self.stop] and len(record["labels"]) == len(self.rows)
+        return same_rows and Shard.plan(self.number, self.rows, key_digest=self.key_digest, **about) == self
 
     @property
     def rows(self) -> range:
         """Row numbers of the shard."""
         return range(self.start, self.stop)
 
+    @property
+    def stem(self) -> str:
+        """The name of its two files, without their suffix."""
+        return f"{self.number:05d}-{self.inputs[:12]}"
+
     def data(self, folder: Path | RemotePath) -> Path | RemotePath:
         """Return the file that holds the tensors."""
-        return folder / "shards" / f"{self.number:05d}.safetensors"
+        return folder / "shards" / f"{self.stem}.safetensors"
 
     def record(self, folder: Path | RemotePath) -> Path | RemotePath:
         """Return the file that vouches for the tensors; a shard without it does not exist."""
-        return folder / "shards" / f"{self.number:05d}.json"
+        return folder / "shards" / f"{self.stem}.json"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a shard must be computed: it is "missing", "damaged", or "outdated" (made from something else)."""
+    """Why a shard must be made: it is "missing" or "damaged"."""
 
     number: int
     kind: str
@@ -98,74 +133,6 @@ def digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def publish(file: Path | RemotePath, data: bytes) -> None:
-    """Write a file so that its name holds either the old bytes or all the new ones, even after a power cut."""
-    try:
-        if isinstance(file, RemotePath):
-            file.write_bytes(data)
-        else:
-            _replace(file, data)
-    except OSError as error:
-        name = file if isinstance(file, RemotePath) else file.name
-        error.unwritten = f"'{name}', takes {readable_size(len(data))}"
-        raise
-
-
-def _replace(file: Path, data: bytes) -> None:
-    host = socket.gethostname().replace(os.sep, "_")[:40]
-    temporary = file.with_name(f".{host}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as stream:  # a plain open: the mode follows the umask
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    if os.name == "posix":  # Windows cannot open a folder
-        descriptor = os.open(file.parent, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # some network file systems refuse, and need no such thing
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def sweep(folder: Path | RemotePath) -> None:
-    """Remove what writers that died more than a day ago have left in a folder."""
-    for file in folder.glob(".*.tmp"):
-        with suppress(OSError):  # a read-only folder stays as it is
-            if time.time() - file.stat().st_mtime > DAY:
-                file.unlink()
-
-
-@contextmanager
-def explain_failed_writes(folder: Path | RemotePath) -> Iterator[None]:
-    """Say in a sentence why nothing could be written, under the same type of error."""
-    try:
-        yield
-    except OSError as error:
-        why = {
-            errno.EACCES: "you may not write there",
-            errno.EPERM: "you may not write there",
-            errno.EROFS: "it is read-only",
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "your disk quota is used up",
-            errno.EFBIG: "a file may not grow so large",
-            errno.ENOTDIR: "a file is in its place",
-            errno.EEXIST: "a file is in its place",
-        }.get(error.errno or 0, error.strerror or str(error))
-        unwritten = getattr(error, "unwritten", "")
-        which = f"The file that could not be written, {unwritten}. " if unwritten else ""
-        msg = (
-            f"The feature store in '{folder}' cannot be written: {why}. What was finished stays. {which}"
-            "Mend that and featurize again, or choose another folder."
-        )
-        raise type(error)(error.errno, msg) from error
-
-
 def write_shard(
     folder: Path | RemotePath,
     shard: Shard,
@@ -174,7 +141,7 @@ def write_shard(
     labels: Sequence[int],
     images: Sequence[Mapping[str, Any]],
     seconds: float,
-    engine: str = "",
+    engines: Sequence[str] = (),
 ) -> None:
     """Publish the tensors, then the record that vouches for them."""
     rows = torch.arange(shard.start, shard.stop)
@@ -189,23 +156,51 @@ def write_shard(
         "crc32": f"{zlib.crc32(data):08x}",
         "sha256": hashlib.sha256(data).hexdigest(),
         "seconds": round(seconds, 3),
-        "engine": engine,
+        "engines": sorted(engines),
         "labels": list(labels),
         "images": list(images),
     }
     publish(shard.record(folder), _seal(json.dumps(record, indent=1).encode()))
 
 
+def list_shards(folder: Path | RemotePath) -> set[str]:
+    """Return the names, without suffix, of all files of shards in a folder, whatever plan they belong to."""
+    files = [file for suffix in ("json", "safetensors") for file in (folder / "shards").glob(f"*.{suffix}")]
+    return {file.stem for file in files if NAME.fullmatch(file.stem)}
+
+
+def remove_shard(folder: Path | RemotePath, stem: str) -> None:
+    """Remove the files of a shard, the record first."""
+    for suffix in ("json", "safetensors"):
+        with suppress(IsADirectoryError, PermissionError):  # a folder under its name is not ours; nor is it on a Mac
+            (folder / "shards" / f"{stem}.{suffix}").unlink(missing_ok=True)
+
+
 def read_record(folder: Path | RemotePath, shard: Shard) -> dict[str, Any] | None:
-    """Return a shard's record, or None where there is no readable one."""
+    """Return a shard's record, or None where there is no readable one of these very rows, labels and images."""
+    record = _read_sealed(shard.record(folder))
+    return record if record and record["inputs"] == shard.inputs and shard.is_described_by(record) else None
+
+
+def _read_sealed(file: Path | RemotePath) -> dict[str, Any] | None:
     try:
-        content = shard.record(folder).read_bytes()
+        content = file.read_bytes()
         record = json.loads(content) if _is_whole(content) else None
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (ValueError, RecursionError):
+        return None
+    except OSError as error:
+        if not is_missing(error):
+            raise
         return None
     expected = {"inputs": str, "rows": list, "bytes": int, "crc32": str, "sha256": str, "labels": list, "images": list}
+    expected |= {"engines": list, "seconds": (int, float)}
     readable = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in expected.items())
     return record if readable and len(record["labels"]) == len(record["images"]) else None
+
+
+def is_missing(error: OSError) -> bool:
+    """Say whether an error tells that there is no such file: nothing, a folder, or a link that leads nowhere."""
+    return error.errno in NOT_THERE or isinstance(error, (FileNotFoundError, NotADirectoryError))
 
 
 def _seal(content: bytes) -> bytes:
@@ -223,19 +218,22 @@ def check_shard(folder: Path | RemotePath, shard: Shard, *, content: bool = True
     """Compare a shard with its record by size and, unless told not to, by crc32; return what is wrong, or None."""
     record, data = read_record(folder, shard), shard.data(folder)
     if record is None:
-        if shard.record(folder).exists():
+        file = shard.record(folder)
+        if _read_sealed(file):
+            return Fault(shard.number, "damaged", "its record is one of other pictures, labels or rows")
+        if file.exists() or file.is_symlink():
             return Fault(shard.number, "damaged", "its record cannot be read")
         return Fault(shard.number, "missing")
-    if record["inputs"] != shard.inputs:
-        return Fault(shard.number, "outdated")
     try:
-        size = data.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
+        size = data.stat().st_size if data.is_file() else None
+        if size is None:
+            return Fault(shard.number, "damaged", f"{data.name} is gone")
+        if size != record["bytes"]:
+            return Fault(shard.number, "damaged", f"{data.name} has {size:,} bytes instead of {record['bytes']:,}")
+        if content and record["crc32"] not in (compute_crc32(on_disk(data, again=again)) for again in (False, True)):
+            return Fault(shard.number, "damaged", f"the bytes of {data.name} have changed: their crc32 is another")
+    except FileNotFoundError:
         return Fault(shard.number, "damaged", f"{data.name} is gone")
-    if size != record["bytes"]:
-        return Fault(shard.number, "damaged", f"{data.name} has {size:,} bytes instead of {record['bytes']:,}")
-    if content and record["crc32"] not in (_crc32(on_disk(data, again=again)) for again in (False, True)):
-        return Fault(shard.number, "damaged", f"the bytes of {data.name} have changed: their crc32 is another")
     return None
 
 
@@ -245,6 +243,8 @@ def read_shard(folder: Path | RemotePath, shard: Shard) -> dict[str, Tensor]:
         with safe_open(on_disk(shard.data(folder)), "pt") as file:
             if (file.metadata() or {}).get("inputs") == shard.inputs:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except FileNotFoundError as error:
+        raise StoreError(explain_replaced(folder, shard)) from error
     except (OSError, SafetensorError) as error:
         msg = f"Shard {shard.number} of the feature store in '{folder}' cannot be read: {error}"
         raise StoreError(msg) from error
@@ -263,6 +263,8 @@ def read_into(folder: Path | RemotePath, shard: Shard, arrays: Mapping[str, np.n
                 start, stop = header[name]["data_offsets"]
                 file.seek(8 + size + start)
                 _read_all(file, memoryview(array.reshape(-1)).cast("B"), stop - start)
+    except FileNotFoundError as error:
+        raise StoreError(explain_replaced(folder, shard)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"Shard {shard.number} of the feature store in '{folder}' cannot be read: {error}"
         raise StoreError(msg) from error
@@ -288,9 +290,7 @@ def explain_replaced(folder: Path | RemotePath, shard: Shard) -> str:
     )
 
 
-def verify_shard(
-    folder: Path | RemotePath, shard: Shard, shapes: Mapping[str, tuple[int, ...]], *, key_digest: str
-) -> list[str]:
+def verify_shard(folder: Path | RemotePath, shard: Shard, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Read every byte of a shard and of its record, and return what is wrong, as sentences."""
     name = f"Shard {shard.number}"
     fault, record = check_shard(folder, shard), read_record(folder, shard)
@@ -300,11 +300,6 @@ def verify_shard(
     problems = []
     if hashlib.sha256(shard.data(folder).read_bytes()).hexdigest() != record["sha256"]:
         problems.append(f"{name} is damaged: its sha256 is not the one in its record.")
-    vouched = Shard.plan(
-        shard.number, shard.rows, key_digest=key_digest, labels=record["labels"], images=record["images"]
-    )
-    if vouched != shard or record["rows"] != [shard.start, shard.stop]:
-        problems.append(f"The record of shard {shard.number} is damaged: its images, labels or rows have changed.")
     tensors = read_shard(folder, shard)
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     count = len(shard.rows)
@@ -316,7 +311,8 @@ def verify_shard(
     return problems
 
 
-def _crc32(file: Path) -> str:
+def compute_crc32(file: Path) -> str:
+    """Return the checksum of a file as records have it."""
     value, buffer = 0, bytearray(CHUNK)
     with file.open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):

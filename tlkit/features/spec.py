@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -14,19 +14,38 @@ import torch
 from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
-from tlkit.features.differences import compare_boundaries, compare_images, compare_keys, write_ranges
 from tlkit.features.rows import convert_labels
-from tlkit.features.shards import Fault, Shard, StoreError, digest, read_record
+from tlkit.features.shards import Shard, StoreError, digest, is_missing
 from tlkit.files.storage import RemotePath
 
-__all__ = ["Layout", "ShardSpec", "StoreSpec", "explain_work"]
+__all__ = ["Copies", "Layout", "ShardSpec", "StoreSpec", "identify", "is_planned"]
 
-FORMAT, VERSION = "tlkit features", 1
+FORMAT, VERSION = "tlkit features", 2
 DTYPES = ("float32", "float16", "bfloat16")
 RESERVED = ("label", "row", "__metadata__")
 LARGEST_SHARD = 64 * 1000**2
 MOST_ROWS = 256
-WEIGHTS_ON_ONE_SIDE = (" were added", " were removed")
+
+
+def identify(image: Mapping[str, Any], row: int) -> str:
+    """Return what a row's features depend on besides the key: what its picture is, never its name, class or place."""
+    return image.get("sha256") or digest([row, image])
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows of a shard that lie in another one already.
+
+    Parameters
+    ----------
+    source : Shard
+        Where they lie; it has the same key.
+    places : dict of int to int
+        For a row number of the store, the place in the source, counted from its first row.
+    """
+
+    source: Shard
+    places: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,10 @@ class ShardSpec:
         Of the shard's rows.
     images : list of dict
         What tells the image of each row from others.
+    plan : str
+        Checksum of the store's `spec.json`. While that is another one, the shard belongs to no store.
+    copies : sequence of Copies
+        Rows that need not be computed.
     """
 
     shard: Shard
@@ -50,6 +73,14 @@ class ShardSpec:
     dtype: str
     labels: Sequence[int]
     images: Sequence[Mapping[str, Any]]
+    plan: str
+    copies: Sequence[Copies] = ()
+
+    def part(self, rows: range) -> Shard:
+        """Return a file with some of the rows; no plan names it."""
+        some = slice(rows.start - self.shard.start, rows.stop - self.shard.start)
+        about = {"labels": self.labels[some], "images": self.images[some]}
+        return Shard.plan(self.shard.number, rows, key_digest=self.shard.key_digest, **about)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +102,10 @@ class StoreSpec:
     labels : LongTensor of shape (rows,)
         Position of each row's class in `classes`.
     images : sequence of dict
-        One for each row, what tells its image from others: ``{"path", "bytes", "sha256"}``, or for a row of a tensor
-        ``{"sha256"}`` alone. Empty when the key already tells all.
+        One for each row, what tells its image from others: ``{"path", "size", "sha256"}``, or for a row of a tensor
+        ``{"sha256"}`` alone. A row is found again by its sha256. Empty when the key and the row's number tell all.
     rows_per_shard : int, optional
-        Rows in one file, the unit of work that is lost when the computation stops; by default 256, or fewer for
-        rows so large that a file would pass 64 MB.
+        Rows in one file; by default 256, or fewer for rows so large that a file would pass 64 MB.
 
     Raises
     ------
@@ -145,7 +175,7 @@ class StoreSpec:
     def shard(self, number: int) -> ShardSpec:
         """Return what one shard shall hold."""
         shard = self.layout.shards[number]
-        return ShardSpec(shard, self.shapes, self.dtype, *self._about(shard.rows))
+        return ShardSpec(shard, self.shapes, self.dtype, *self._about(shard.rows), self.layout.checksum)
 
     def _about(self, rows: range) -> tuple[list[int], list[Mapping[str, Any]]]:
         """Return the labels and images of some rows."""
@@ -154,7 +184,7 @@ class StoreSpec:
     @cached_property
     def layout(self) -> Layout:
         """The contents of the store's `spec.json`."""
-        key_digest = digest([VERSION, self.key, self.shapes, self.dtype])
+        key_digest = _digest_key(self.key, self.shapes, self.dtype)
         shards = []
         for number, start in enumerate(range(0, len(self), self.rows_per_shard)):
             rows = range(start, min(start + self.rows_per_shard, len(self)))
@@ -204,15 +234,17 @@ class Layout:
         }
 
     @classmethod
-    def find(cls, folder: Path | RemotePath) -> Layout | None:
-        """Read `spec.json` if there is one that can be used; refuse a folder that is something else."""
+    def find(cls, folder: Path | RemotePath) -> tuple[Layout | None, str]:
+        """Read `spec.json`, and say why it cannot be used, if so; refuse a folder that is something else."""
         try:
-            return cls.read(folder)
+            return cls.read(folder), ""
         except FileNotFoundError:
-            return None
+            return None, ""
+        except _OldError:
+            return None, "it was written by an earlier version of tlkit, in another format"
         except _DamagedError as error:
             if (folder / "shards").is_dir():
-                return None
+                return None, ""
             msg = (
                 f"'{folder / 'spec.json'}' does not belong to a feature store. Choose another folder for the features."
             )
@@ -227,13 +259,7 @@ class Layout:
             if content.pop("format", None) != FORMAT:
                 msg = f"'{file}' does not belong to a feature store. Choose another folder for the features."
                 raise StoreError(msg)
-            version = content.pop("version")
-            if version > VERSION:
-                msg = (
-                    f"The feature store in '{folder}' has format {version}, from a newer version of tlkit; this one "
-                    f"reads up to format {VERSION}. Update tlkit, or choose another folder."
-                )
-                raise StoreError(msg)
+            _require_format(folder, content.pop("version"))
             if content.pop("checksum") != digest(content):
                 msg = "its checksum is another"
                 raise ValueError(msg)
@@ -241,76 +267,72 @@ class Layout:
         except (FileNotFoundError, NotADirectoryError) as error:
             msg = f"There is no feature store in '{folder}'. Make one with helper.featurize(images, to='{folder}')."
             raise FileNotFoundError(msg) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            msg = f"'{file}' is damaged ({error}). Featurize again with the same settings: whole shards are kept."
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, OSError) and not is_missing(error):
+                raise
+            why = error.strerror if isinstance(error, OSError) else error
+            msg = f"'{file}' is damaged ({why}). Featurize again with the same settings: whole shards are kept."
             raise _DamagedError(msg) from error
 
     @classmethod
     def _from_content(cls, content: dict[str, Any]) -> Layout:
         boundaries = content["boundaries"]
+        key, dtype = content["key"], boundaries[0]["dtype"]
+        shapes = {boundary["name"]: tuple(boundary["shape"]) for boundary in boundaries}
+        key_digest = _digest_key(key, shapes, dtype)
+        if content["key_digest"] != key_digest:
+            msg = "its key is another"
+            raise ValueError(msg)
         return cls(
-            key=content["key"],
-            shapes={boundary["name"]: tuple(boundary["shape"]) for boundary in boundaries},
-            dtype=boundaries[0]["dtype"],
+            key=key,
+            shapes=shapes,
+            dtype=dtype,
             classes=tuple(content["classes"]),
             rows_per_shard=content["rows_per_shard"],
-            key_digest=content["key_digest"],
-            shards=tuple(Shard(k, *entry["rows"], entry["inputs"]) for k, entry in enumerate(content["plan"])),
+            key_digest=key_digest,
+            shards=tuple(
+                Shard(k, *entry["rows"], entry["inputs"], key_digest) for k, entry in enumerate(content["plan"])
+            ),
         )
+
+
+def is_planned(folder: Path | RemotePath, plan: str) -> bool:
+    """Say whether a folder's `spec.json` is still the one with this checksum."""
+    try:
+        return json.loads((folder / "spec.json").read_bytes())["checksum"] == plan
+    except (ValueError, KeyError, TypeError):
+        return False
+    except OSError as error:
+        if not is_missing(error):
+            raise
+        return False
+
+
+def _digest_key(key: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str) -> str:
+    return digest([VERSION, key, shapes, dtype])
+
+
+def _require_format(folder: Path | RemotePath, version: int) -> None:
+    if version > VERSION:
+        msg = (
+            f"The feature store in '{folder}' has format {version}, from a newer version of tlkit; this one "
+            f"reads format {VERSION}. Update tlkit, or choose another folder."
+        )
+        raise StoreError(msg)
+    if version < VERSION:
+        msg = (
+            f"The feature store in '{folder}' has format {version}, from an earlier version of tlkit; this one reads "
+            f"format {VERSION}. Featurize again with the same settings: all of it is computed anew."
+        )
+        raise _OldError(msg)
+
+
+class _OldError(StoreError):
+    pass
 
 
 class _DamagedError(StoreError):
     pass
-
-
-def explain_work(
-    folder: Path | RemotePath, before: Layout | None, spec: StoreSpec, faults: Sequence[Fault]
-) -> Iterator[str]:
-    """Say why shards of an existing store must be computed, in words."""
-    by_kind = {kind: [f for f in faults if f.kind == kind] for kind in ("missing", "outdated", "damaged")}
-    known = _differences(folder, before, spec) if before and before != spec.layout and faults else []
-    yield from known
-    if by_kind["outdated"] and not known:
-        yield f"{_shards(by_kind['outdated'])} left from before the last change"
-    late = [fault for fault in by_kind["missing"] if before and fault.number < len(before.shards)]
-    if late and (len(late) < len(before.shards) or known):
-        yield f"{_shards(late)} not finished yet"
-    yield from (f"shard {fault.number} was damaged: {fault.reason}" for fault in by_kind["damaged"])
-
-
-def _shards(faults: Sequence[Fault]) -> str:
-    numbers = write_ranges(fault.number for fault in faults)
-    return f"shard {numbers} was" if len(faults) == 1 else f"shards {numbers} were"
-
-
-def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> list[str]:
-    after = spec.layout
-    boundaries = compare_boundaries(before.shapes, after.shapes)
-    found = [*boundaries, *compare_keys(before.key, after.key)]
-    if boundaries:  # another boundary changes the graph, and which weights it has, by itself
-        found = [line for line in found if not _follows_from_boundary(line)]
-    if before.dtype != after.dtype:
-        found.append(f"dtype {before.dtype} -> {after.dtype}")
-    if before.rows_per_shard != after.rows_per_shard:
-        found.append(f"rows per shard {before.rows_per_shard} -> {after.rows_per_shard}")
-    records = [read_record(folder, shard) for shard in before.shards]
-    if all(records):
-        old = [row for record in records for row in _named(record["labels"], record["images"], before.classes)]
-        found.append(compare_images(old, _named(spec.labels.tolist(), spec.images, after.classes)))
-    found = [line for line in dict.fromkeys(found) if line]
-    if not found and before.shards != after.shards:
-        found.append("the images or their labels differ")
-    return found
-
-
-def _follows_from_boundary(line: str) -> bool:
-    vertex = line.startswith("graph: ") and line.endswith((" added", " removed"))
-    return vertex or line.startswith(("graph ", "boundary [")) or line.endswith(WEIGHTS_ON_ONE_SIDE)
-
-
-def _named(labels: Sequence[int], images: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[tuple[str, Any]]:
-    names = dict(enumerate(classes))
-    return [(names.get(label, ""), image) for label, image in zip(labels, images, strict=True)]
 
 
 def _plain(data: Any, what: str) -> Any:

@@ -1,28 +1,23 @@
-"""From picture files to square uint8 pixels: one file in `decode`, many of them in threads in `Pictures`."""
+"""From a picture file to square uint8 pixels, and what is wrong with one that gives none."""
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
-from torch import Tensor
 
 from tlkit.errors import near_misses, quoted
-from tlkit.files.storage import RemotePath, name_below, opened
+from tlkit.files.storage import RemotePath, name_below
 from tlkit.images.preprocessing import Preprocessing
 
-__all__ = ["BadImagesError", "Geometry", "Pictures", "SUFFIXES", "decode", "open_picture", "explain_broken"]
+__all__ = ["SUFFIXES", "BadImagesError", "Geometry", "decode", "explain_broken", "open_picture"]
 
 # What photos come in, by Pillow's names. It knows thirty formats more, some of which start programs or are rarely
 # tested. Only newer ones have AVIF; HEIF is there once pillow-heif was registered.
@@ -209,122 +204,6 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
-
-
-class Pictures:
-    """Picture files as one array of pixels, decoded in threads when first read.
-
-    Parameters
-    ----------
-    root : Path
-        The folder that messages name.
-    paths : sequence of Path
-        The files, all below `root`; row numbers count them.
-    geometry : Geometry
-        Resize and crop.
-    threads : int, optional
-        Decoding threads; one a processor (at most 16) when left out.
-    cache_megabytes : float
-        Decoded pixels stay in memory when those of all files take at most this much.
-
-    Attributes
-    ----------
-    keeps : bool
-        Whether what is decoded now stays in memory.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        paths: Sequence[Path],
-        geometry: Geometry,
-        *,
-        threads: int | None = None,
-        cache_megabytes: float = 256,
-    ) -> None:
-        self.root = root
-        self.paths = tuple(paths)
-        self.geometry = geometry
-        self.threads = threads or min(16, os.cpu_count() or 1)
-        shape = (len(self.paths), *self.shape)
-        self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= cache_megabytes * 2**20 else None
-        self._is_kept = np.zeros(len(self.paths), bool)
-        self.keeps = self._kept is not None
-
-    def read_once(self) -> Pictures:
-        """Return the same pictures to be read once: what is decoded in that is not kept, what is kept is used."""
-        pictures = copy.copy(self)
-        pictures.keeps = False
-        return pictures
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of one picture's pixels."""
-        return 3, self.geometry.size, self.geometry.size
-
-    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[Tensor]:
-        """Yield uint8 pixels (n, 3, size, size) for each batch of row numbers, while the next ones are being decoded.
-
-        Raises
-        ------
-        BadImagesError
-            A picture is broken; all broken ones of all rows are listed.
-        """
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
-        ahead: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
-        try:
-            for rows in batches:
-                ahead.append(self._begin(pool, rows))
-                if len(ahead) > 1 + 2 * self.threads // max(1, len(rows)):
-                    yield _finish(*ahead.popleft())
-            while ahead:
-                yield _finish(*ahead.popleft())
-        except _BadPicture as bad:
-            broken = dict([bad.args, *self.broken()])
-            raise BadImagesError(sorted(broken.items()), total=len(self.paths), root=self.root) from bad.__cause__
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def broken(self) -> list[tuple[Path, str]]:
-        """Decode every picture and return the path and the reason of each that fails."""
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            reasons = list(pool.map(self._reason, range(len(self.paths))))
-        return [(path, reason) for path, reason in zip(self.paths, reasons, strict=True) if reason]
-
-    def _begin(self, pool: ThreadPoolExecutor, rows: Sequence[int]) -> tuple[np.ndarray, list[Future[None]]]:
-        if self._kept is not None and self._is_kept[rows].all():
-            return self._kept[rows], []
-        pixels = np.empty((len(rows), *self.shape), np.uint8)
-        return pixels, [pool.submit(self._read, row, place) for row, place in zip(rows, pixels, strict=True)]
-
-    def _read(self, row: int, place: np.ndarray) -> None:
-        if self._is_kept[row]:
-            place[:] = self._kept[row]
-            return
-        try:
-            place[:] = decode(opened(self.paths[row]), self.geometry)
-        except Exception as error:  # a decoder that meets broken bytes may raise anything
-            raise _BadPicture(self.paths[row], explain_broken(self.paths[row], error)) from error
-        if self.keeps:
-            self._kept[row] = place
-            self._is_kept[row] = True
-
-    def _reason(self, row: int) -> str:
-        try:
-            self._read(row, np.empty(self.shape, np.uint8))
-        except _BadPicture as bad:
-            return bad.args[1]
-        return ""
-
-
-class _BadPicture(Exception):
-    """One picture's path and the reason why it cannot be decoded."""
-
-
-def _finish(pixels: np.ndarray, reading: list[Future[None]]) -> Tensor:
-    for picture in reading:
-        picture.result()
-    return torch.from_numpy(pixels)
 
 
 def explain_broken(path: Path | IO[bytes], error: Exception) -> str:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tlkit.files.storage import RemotePath, name_below
 from tlkit.images.augmenting import AugmentedImages
-from tlkit.images.decoding import Geometry, Pictures
+from tlkit.images.decoding import Geometry
+from tlkit.images.pictures import Pictures
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.images.sources import find_equal_files, find_pictures
 from tlkit.tables import html_row, html_table
@@ -198,9 +199,17 @@ class ImageSet:
         rows = self._numbers(indices)
         return ImageSet(self._pictures, self.labels[rows], self.classes, skipped=self.skipped, rows=self._rows[rows])
 
-    def read_once(self) -> ImageSet:
-        """Return the same pictures to be read once: the decoded pixels are not kept in memory."""
-        return ImageSet(self._pictures.read_once(), self.labels, self.classes, skipped=self.skipped, rows=self._rows)
+    def read_once(self, sha256: Sequence[str] = ()) -> ImageSet:
+        """Return the same pictures to be read once: the decoded pixels are not kept in memory.
+
+        Parameters
+        ----------
+        sha256 : sequence of str, optional
+            What the files hold. One that holds something else when it is read is refused with a `ChangedImageError`.
+        """
+        rows = dict(zip(self._rows.tolist(), sha256, strict=True)) if sha256 else None
+        pictures = self._pictures.read_once(rows)
+        return ImageSet(pictures, self.labels, self.classes, skipped=self.skipped, rows=self._rows)
 
     def augmented(self, transform: Callable[[Tensor], Tensor]) -> AugmentedImages:
         """Return the pictures changed at random each time they are read.

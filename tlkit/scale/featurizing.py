@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tlkit.features.shards import StoreError, publish
-from tlkit.features.spec import StoreSpec
-from tlkit.features.store import FeatureStore, fill_store, show_progress
+from tlkit.features.filling import show_progress
+from tlkit.features.shards import StoreError
+from tlkit.features.spec import ShardSpec, StoreSpec
+from tlkit.features.store import FeatureStore, fill_store
+from tlkit.features.writing import publish
 from tlkit.files.storage import RemotePath, place
 from tlkit.images.decoding import BadImagesError
+from tlkit.images.pictures import ChangedImageError
 from tlkit.scale.cluster import connect, silence
 from tlkit.scale.packing import copy_structure, write_network
 from tlkit.scale.workers import Job, ShardFeaturizer, write_task
@@ -50,8 +53,8 @@ def featurize(
     folder = place(to).absolute()
     spec, compute = helper.plan(data, settings.engine, dtype=dtype, batch_size=batch_size)
 
-    def fill_shards(numbers: Sequence[int]) -> int:
-        return _make(settings, helper, data, folder, spec, numbers, compute.batch_size, progress=progress)
+    def fill_shards(shards: Sequence[ShardSpec]) -> int:
+        return _make(settings, helper, data, folder, spec, shards, compute.batch_size, progress=progress)
 
     return fill_store(folder, spec, fill_shards)
 
@@ -77,17 +80,17 @@ def _make(
     data: Any,
     folder: Path | RemotePath,
     spec: StoreSpec,
-    numbers: Sequence[int],
+    shards: Sequence[ShardSpec],
     batch_size: int,
     *,
     progress: bool,
 ) -> int:
-    """Make shards on the cluster, and return how many were computed."""
+    """Make shards on the cluster, and return how many rows were computed."""
     ray = connect(settings)
     computed, broken = 0, []
     with (
         _weights(folder, helper.frozen_network) as weights,
-        show_progress(folder, spec, numbers, shown=progress) as bar,
+        show_progress(folder, spec, shards, shown=progress) as bar,
     ):
         job = Job(
             store=str(folder),
@@ -104,7 +107,7 @@ def _make(
             threads=settings.cpus_per_worker,
             device="cuda" if settings.gpus_per_worker else "cpu",
         )
-        for record in _records(ray, settings, job, [write_task(spec, data.paths, number) for number in numbers]):
+        for record in _records(ray, settings, job, [write_task(some, data.paths) for some in shards]):
             if isinstance(weights, Path):
                 os.utime(weights)  # in use: what is a day old is swept away
             for text in record["warnings"]:
@@ -155,7 +158,8 @@ def _weights(folder: Path | RemotePath, net: Any) -> Iterator[Path | RemotePath]
 
 
 def _error(name: str, number: int | None, text: str) -> Exception:
-    if name == "StoreError":
-        return StoreError(text)
+    for own in (StoreError, ChangedImageError):
+        if name == own.__name__:
+            return own(text)
     kind = getattr(builtins, name, OSError)
     return kind(number, text) if number is not None else kind(text)

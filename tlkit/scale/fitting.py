@@ -15,8 +15,8 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
-from tlkit.features.shards import explain_failed_writes, sweep
 from tlkit.features.store import FeatureStore
+from tlkit.features.writing import explain_failed_writes, sweep
 from tlkit.files.storage import RemotePath
 from tlkit.graph.network import Network
 from tlkit.scale.checkpoints import Progress, read_progress, restore_checkpoint, write_checkpoint

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from tlkit.features.engines import Engine, RowFeaturizer
+from tlkit.features.filling import fill_shard
 from tlkit.features.shards import Shard, StoreError
-from tlkit.features.spec import ShardSpec, StoreSpec
-from tlkit.features.store import fill_shard
+from tlkit.features.spec import Copies, ShardSpec
 from tlkit.files.storage import RemotePath, on_disk, place
 from tlkit.graph.network import Network
-from tlkit.images.decoding import BadImagesError, Geometry, Pictures
+from tlkit.images.decoding import BadImagesError, Geometry
+from tlkit.images.pictures import ChangedImageError, Pictures
 from tlkit.images.sets import ImageSet
 from tlkit.scale.packing import fill_network
 
@@ -65,11 +66,17 @@ class Job:
     device: str
 
 
-def write_task(spec: StoreSpec, paths: tuple[Path | RemotePath, ...], number: int) -> str:
+def write_task(spec: ShardSpec, paths: tuple[Path | RemotePath, ...]) -> str:
     """Describe a shard as text: all that it takes to make it, besides the job."""
-    part = spec.shard(number)
-    files = [str(path) for path in paths[part.shard.start : part.shard.stop]]
-    return json.dumps({"shard": astuple(part.shard), "labels": part.labels, "images": part.images, "paths": files})
+    task = {
+        "shard": astuple(spec.shard),
+        "labels": spec.labels,
+        "images": spec.images,
+        "plan": spec.plan,
+        "copies": [[astuple(some.source), list(some.places.items())] for some in spec.copies],
+        "paths": [str(path) for path in paths[spec.shard.start : spec.shard.stop]],
+    }
+    return json.dumps(task)
 
 
 class ShardFeaturizer:
@@ -90,24 +97,30 @@ class ShardFeaturizer:
         """Make the shard of a task unless it is there, and return a record of that, as text."""
         task = json.loads(row["task"])
         shard = Shard(*task["shard"])
-        record: dict[str, Any] = {"number": shard.number, "rows": len(shard.rows), "computed": False}
+        record: dict[str, Any] = {"number": shard.number, "rows": len(shard.rows), "computed": 0}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 record["computed"] = self._fill(shard, task)
             except BadImagesError as error:
                 record["broken"] = [[str(path), reason] for path, reason in error.broken]
-            except (OSError, StoreError) as error:  # the driver raises them again, with their sentence
+            except (
+                OSError,
+                StoreError,
+                ChangedImageError,
+            ) as error:  # the driver raises them again
                 record["failed"] = [type(error).__name__, getattr(error, "errno", None), _sentence(error)]
         record["warnings"] = [str(warning.message) for warning in caught if warning.category is UserWarning]
         return {"record": json.dumps(record)}
 
-    def _fill(self, shard: Shard, task: Mapping[str, Any]) -> bool:
-        job = self.job
-        spec = ShardSpec(shard, job.shapes, job.dtype, task["labels"], task["images"])
+    def _fill(self, shard: Shard, task: Mapping[str, Any]) -> int:
+        job, images = self.job, task["images"]
+        copies = [Copies(Shard(*source), dict(places)) for source, places in task["copies"]]
+        spec = ShardSpec(shard, job.shapes, job.dtype, task["labels"], images, task["plan"], copies)
         paths = [place(path) for path in task["paths"]]
         pictures = Pictures(place(job.root), paths, job.geometry, threads=job.threads, cache_megabytes=0)
         data = ImageSet(pictures, torch.tensor(task["labels"]), job.classes)
+        data = data.read_once([image["sha256"] for image in images])
         compute = RowFeaturizer(self.run, data, job.batch_size, getattr(torch, job.dtype), first=shard.start)
         return fill_shard(job.store, spec, compute)
 
