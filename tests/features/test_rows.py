@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import seeded
 
 from tlkit.features.rows import Features
 
@@ -159,7 +160,9 @@ def test_what_does_not_belong_together_is_refused(tensors, labels, text):
 def test_features_of_half_the_size_train_a_network_of_full_precision(dtype):
     import tlkit as tl
 
-    body = tl.Network.from_module(torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU()), [torch.zeros(1, 4)])
+    with seeded(0):
+        layers = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU())
+    body = tl.Network.from_module(layers, [torch.zeros(1, 4)])
     tuning = tl.FineTuneConfiguration(updater=tl.Sgd(lr=0.1), seed=1)
     edit = tl.TransferLearning(body).fine_tune_configuration(tuning).set_feature_extractor("0")
     net = edit.add_layer("head", tl.Output(n_out=2)).build()
