@@ -209,8 +209,8 @@ def forged(change):
     "change",
     [
         lambda record: record["labels"].reverse(),
-        lambda record: record["images"][0].update(path="roses/other.jpg"),
-        lambda record: record["images"].reverse(),
+        lambda record: record["images"]["path"].append(record["images"]["path"].pop(0)),
+        lambda record: record["images"]["sha256"].pop(),
         lambda record: record.update(rows=[0, SIZE]),
     ],
 )

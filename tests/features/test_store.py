@@ -223,7 +223,7 @@ def test_verify_reads_what_crc32_cannot_tell(tmp_path):
     del record["record_crc32"]
     file.write_bytes(_seal(json.dumps({**record, "sha256": "0" * 64}, indent=1).encode()))
     assert store.verify() == ["Shard 3 is damaged: its sha256 is not the one in its record."]
-    record["images"][0]["path"] = "other.jpg"
+    record["images"]["path"][0] = "other.jpg"
     file.write_bytes(_seal(json.dumps(record, indent=1).encode()))
     assert store.verify() == ["Shard 3 is damaged: its record is one of other pictures, labels or rows."]
 

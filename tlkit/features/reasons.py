@@ -13,7 +13,7 @@ from tlkit.features.differences import (
     compare_keys,
     write_ranges,
 )
-from tlkit.features.shards import Fault, read_record
+from tlkit.features.shards import Fault, images_of, read_record
 from tlkit.features.spec import Layout, StoreSpec
 from tlkit.files.storage import RemotePath
 
@@ -61,7 +61,7 @@ def _differences(folder: Path | RemotePath, before: Layout, spec: StoreSpec) -> 
         found.append(f"rows per shard {before.rows_per_shard} -> {after.rows_per_shard}")
     records = [read_record(folder, shard) for shard in before.shards]
     if all(records):
-        old = [row for record in records for row in _named(record["labels"], record["images"], before.classes)]
+        old = [row for record in records for row in _named(record["labels"], images_of(record), before.classes)]
         new = _named(spec.labels.tolist(), spec.images, after.classes)
         found += [*compare_classes(old, new), compare_images(old, new)]
     found = [line for line in dict.fromkeys(found) if line]

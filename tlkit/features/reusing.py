@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlkit.features.shards import Fault, Shard, StoreError, check_shard, compute_crc32, read_record, read_shard
+from tlkit.features.shards import (
+    Fault,
+    Shard,
+    StoreError,
+    check_shard,
+    compute_crc32,
+    images_of,
+    read_record,
+    read_shard,
+)
 from tlkit.features.spec import Copies, ShardSpec, identify
 from tlkit.files.storage import RemotePath, at_once, on_disk
 
@@ -100,7 +109,7 @@ def _rows(spec: ShardSpec) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _rows_of(shard: Shard, record: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    return zip(shard.rows, record["images"], strict=True)
+    return zip(shard.rows, images_of(record), strict=True)
 
 
 def _copies(spec: ShardSpec, found: Mapping[str, tuple[Shard, int]]) -> tuple[Copies, ...]:

@@ -30,6 +30,7 @@ __all__ = [
     "compute_crc32",
     "digest",
     "explain_replaced",
+    "images_of",
     "is_missing",
     "list_shards",
     "read_into",
@@ -80,7 +81,7 @@ class Shard:
         cls, number: int, rows: range, *, key_digest: str, labels: Sequence[int], images: Sequence[Mapping[str, Any]]
     ) -> Shard:
         """Describe a shard from its row numbers, and the labels and images of those rows."""
-        inputs = digest([key_digest, rows.start, rows.stop, list(labels), list(images)])
+        inputs = digest([key_digest, rows.start, rows.stop, list(labels), _columns(images)])
         return cls(number, rows.start, rows.stop, inputs, key_digest)
 
     @classmethod
@@ -95,9 +96,10 @@ class Shard:
 
     def is_described_by(self, record: Mapping[str, Any]) -> bool:
         """Say whether the rows, labels and images of a record are those that this shard is made from."""
-        about = {"labels": record["labels"], "images": record["images"]}
-        same_rows = record["rows"] == [self.start, self.stop] and len(record["labels"]) == len(self.rows)
-        return same_rows and Shard.plan(self.number, self.rows, key_digest=self.key_digest, **about) == self
+        labels, images = record["labels"], record["images"]
+        complete = len(labels) == len(self.rows) and all(len(column) == len(labels) for column in images.values())
+        same_rows = complete and record["rows"] == [self.start, self.stop]
+        return same_rows and digest([self.key_digest, *record["rows"], labels, images]) == self.inputs
 
     @property
     def rows(self) -> range:
@@ -158,7 +160,7 @@ def write_shard(
         "seconds": round(seconds, 3),
         "engines": sorted(engines),
         "labels": list(labels),
-        "images": list(images),
+        "images": _columns(images),
     }
     publish(shard.record(folder), _seal(json.dumps(record, indent=1).encode()))
 
@@ -192,10 +194,24 @@ def _read_sealed(file: Path | RemotePath) -> dict[str, Any] | None:
         if not is_missing(error):
             raise
         return None
-    expected = {"inputs": str, "rows": list, "bytes": int, "crc32": str, "sha256": str, "labels": list, "images": list}
+    expected = {"inputs": str, "rows": list, "bytes": int, "crc32": str, "sha256": str, "labels": list, "images": dict}
     expected |= {"engines": list, "seconds": (int, float)}
     readable = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in expected.items())
-    return record if readable and len(record["labels"]) == len(record["images"]) else None
+    readable = readable and all(isinstance(column, list) for column in record["images"].values())
+    return record if readable else None
+
+
+def images_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what tells the image of each row from others."""
+    columns = record["images"]
+    rows = zip(*columns.values(), strict=True) if columns else [()] * len(record["labels"])
+    return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
+
+
+def _columns(images: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Write the images of many rows as one list for each field, which is read and compared several times as fast."""
+    names = dict.fromkeys(name for image in images for name in image)
+    return {name: [image.get(name) for image in images] for name in names}
 
 
 def is_missing(error: OSError) -> bool:
