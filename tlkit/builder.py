@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -62,11 +63,17 @@ class TransferLearning:
 
     def fine_tune_configuration(self, configuration: FineTuneConfiguration) -> TransferLearning:
         """Set how vertices train; what frozen ones compute stays as it is."""
+        if not isinstance(configuration, FineTuneConfiguration):
+            msg = (
+                "fine_tune_configuration takes a tl.FineTuneConfiguration, such as "
+                f"tl.FineTuneConfiguration(updater=tl.Adam(1e-3)), got {configuration!r}."
+            )
+            raise TypeError(msg)
         return self._record("fine_tune_configuration", configuration=configuration)
 
     def set_feature_extractor(self, *names: Name) -> TransferLearning:
         """Freeze these vertices and everything that feeds them, and nothing else; a later call replaces this one."""
-        return self._record("set_feature_extractor", names=list(names))
+        return self._record("set_feature_extractor", names=_checked_names("set_feature_extractor", names))
 
     def n_out_replace(
         self, name: Name, n_out: int, weight_init: Any = None, next_weight_init: Any = None
@@ -85,6 +92,7 @@ class TransferLearning:
             How to draw the layer's weights and those of the layers behind; the configuration's if left out. What is
             said of a layer itself wins over what the layer before says of it.
         """
+        n_out = _checked_width("n_out", n_out)
         schemes = [None if scheme is None else as_weight_init(scheme) for scheme in (weight_init, next_weight_init)]
         return self._record(
             "n_out_replace", name=name, n_out=n_out, weight_init=schemes[0], next_weight_init=schemes[1]
@@ -92,6 +100,7 @@ class TransferLearning:
 
     def n_in_replace(self, name: Name, n_in: int, weight_init: Any = None) -> TransferLearning:
         """Change the number of inputs of one layer and draw its weights anew; its neighbors stay."""
+        n_in = _checked_width("n_in", n_in)
         scheme = None if weight_init is None else as_weight_init(weight_init)
         return self._record("n_in_replace", name=name, n_in=n_in, weight_init=scheme)
 
@@ -121,18 +130,32 @@ class TransferLearning:
 
         Several inputs of a layer with weights are concatenated first, by a vertex called ``<name>_merge``.
         """
-        return self._record("add_layer", name=name, layer=layer, inputs=list(inputs))
+        self._check_addition(name, layer)
+        return self._record("add_layer", name=name, layer=layer, inputs=_checked_names("add_layer", inputs))
 
     def add_vertex(self, name: str, vertex: Description | nn.Module, *inputs: Name) -> TransferLearning:
         """Add a vertex that combines its inputs, such as `tl.Merge()` or `tl.ElementWise("add")`."""
-        return self._record("add_vertex", name=name, vertex=vertex, inputs=list(inputs))
+        self._check_addition(name, vertex)
+        return self._record("add_vertex", name=name, vertex=vertex, inputs=_checked_names("add_vertex", inputs))
 
     def set_outputs(self, *names: Name) -> TransferLearning:
         """Replace the network's outputs."""
-        return self._record("set_outputs", names=list(names))
+        if not names:
+            msg = "set_outputs needs at least one vertex, got none. See list(net.vertices) for the names."
+            raise ValueError(msg)
+        return self._record("set_outputs", names=_checked_names("set_outputs", names))
 
     def set_inputs(self, inputs: Mapping[str, Sequence[int]]) -> TransferLearning:
         """Replace the network's inputs: name -> shape of one example."""
+        if not isinstance(inputs, Mapping):
+            msg = (
+                f"set_inputs takes the shape of one example by name, such as {{'image': (3, 96, 96)}}, got {inputs!r}."
+            )
+            raise TypeError(msg)
+        for name, shape in inputs.items():
+            if not isinstance(shape, Sequence) or not all(isinstance(size, Integral) and size > 0 for size in shape):
+                msg = f"The shape of input '{name}' is whole numbers above 0, such as (3, 96, 96), got {shape!r}."
+                raise ValueError(msg)
         return self._record("set_inputs", inputs={name: list(shape) for name, shape in inputs.items()})
 
     def build(self, *, validate_output_layer: bool = True) -> Network:
@@ -155,6 +178,29 @@ class TransferLearning:
             _validate_outputs(net)
         return net
 
+    def _check_addition(self, name: str, what: Any) -> None:
+        """Refuse what is neither a description nor a module, or holds weights that another addition holds."""
+        if not isinstance(name, str):
+            msg = f"A new vertex is named by a text, got {name!r}."
+            raise TypeError(msg)
+        if not isinstance(what, (Description, nn.Module)):
+            got = (
+                f"the class {what.__name__}. Write it with its arguments: tl.{what.__name__}(...)"
+                if isinstance(what, type)
+                else f"{what!r}"
+            )
+            msg = f"'{name}' is added as a description such as tl.Dense(256), or as a torch module, got {got}."
+            raise TypeError(msg)
+        held = set(map(id, what.parameters())) if isinstance(what, nn.Module) else set()
+        for edit in self.edits:
+            other = edit.get("layer", edit.get("vertex"))
+            if isinstance(other, nn.Module) and (other is what or not held.isdisjoint(map(id, other.parameters()))):
+                msg = (
+                    f"'{name}' was given the same module as '{edit['name']}', and in a built network each has weights "
+                    "of its own. Give it another one: copy.deepcopy(module)."
+                )
+                raise ValueError(msg)
+
     def _record(self, edit: str, **arguments: Any) -> TransferLearning:
         self.edits.append({"edit": edit, **arguments})
         return self
@@ -174,6 +220,23 @@ class TransferLearning:
         with warnings.catch_warnings():  # they were given when it was built for the first time
             warnings.simplefilter("ignore")
             return builder.build(validate_output_layer=False)
+
+
+def _checked_names(call: str, names: Sequence[Any]) -> list[Name]:
+    """Return the names that a call was given one by one."""
+    for name in names:
+        if not isinstance(name, (str, Integral)):
+            among = ", ".join(map(repr, name)) if isinstance(name, (list, tuple, set)) else ""
+            msg = f"{call} takes names one by one{among and f': {call}({among})'}, got {name!r}."
+            raise TypeError(msg)
+    return [name if isinstance(name, str) else int(name) for name in names]
+
+
+def _checked_width(name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or value < 1:
+        msg = f"{name} is a whole number, 1 or more, got {value!r}."
+        raise ValueError(msg)
+    return int(value)
 
 
 def _validate_outputs(net: Network) -> None:
