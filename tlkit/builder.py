@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from tlkit.errors import near_misses, quoted
 from tlkit.graph.draft import Draft
 from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Description, description_from_dict
@@ -178,6 +179,28 @@ class TransferLearning:
             _validate_outputs(net)
         return net
 
+    def _replay(self, edit: Mapping[str, Any]) -> None:
+        """Make the call that an edit as plain data stands for."""
+        call = edit.get("edit")
+        if call not in _CALLS:
+            msg = f"There is no edit '{call}'.{near_misses(call, _CALLS)} The edits are {quoted(_CALLS)}."
+            raise ValueError(msg)
+        for problem, names, others in (
+            ("has no argument", edit.keys() - {"edit"}, _CALLS[call]),
+            ("lacks its argument", set(_CALLS[call]) - {"weight_init", "next_weight_init"}, edit),
+        ):
+            for name in sorted(names):
+                if name not in others:
+                    msg = f"The edit '{call}' {problem} '{name}'.{near_misses(name, others)}"
+                    raise ValueError(msg)
+        values = [_DECODERS.get(name, lambda value: value)(edit.get(name)) for name in _CALLS[call]]
+        if call == "frozen_before":
+            self._record(call, marks=dict(*values))
+        elif call in _ONE_BY_ONE:
+            getattr(self, call)(*values[:-1], *values[-1])
+        else:
+            getattr(self, call)(*values)
+
     def _check_addition(self, name: str, what: Any) -> None:
         """Refuse what is neither a description nor a module, or holds weights that another addition holds."""
         if not isinstance(name, str):
@@ -209,14 +232,16 @@ class TransferLearning:
 
     @classmethod
     def replay(cls, network: Network, edits: Sequence[dict[str, Any]]) -> Network:
-        """Build from edits as plain data, as a saved file holds them."""
+        """Build from edits as plain data, as a saved file holds them.
+
+        Raises
+        ------
+        ValueError
+            When there is no such edit, or it has other arguments.
+        """
         builder = cls(network)
         for edit in edits:
-            arguments = dict(edit)
-            for key, decode in _DECODERS.items():
-                if arguments.get(key) is not None:
-                    arguments[key] = decode(arguments[key])
-            builder.edits.append(arguments)
+            builder._replay(edit)
         with warnings.catch_warnings():  # they were given when it was built for the first time
             warnings.simplefilter("ignore")
             return builder.build(validate_output_layer=False)
@@ -247,10 +272,24 @@ def _validate_outputs(net: Network) -> None:
             check_output(name, module.loss, module.activation, units)
 
 
+# call -> its arguments as an edit holds them; a list in the last place stands for arguments one by one
+_CALLS = {
+    "fine_tune_configuration": ("configuration",),
+    "set_feature_extractor": ("names",),
+    "n_out_replace": ("name", "n_out", "weight_init", "next_weight_init"),
+    "n_in_replace": ("name", "n_in", "weight_init"),
+    "remove_vertex_keep_connections": ("name",),
+    "remove_vertex_and_connections": ("name",),
+    "remove_layers_from_output": ("n",),
+    "add_layer": ("name", "layer", "inputs"),
+    "add_vertex": ("name", "vertex", "inputs"),
+    "set_outputs": ("names",),
+    "set_inputs": ("inputs",),
+    "frozen_before": ("marks",),
+}
+_ONE_BY_ONE = {"set_feature_extractor", "add_layer", "add_vertex", "set_outputs"}
 _DECODERS = {
     "configuration": FineTuneConfiguration.from_dict,
     "layer": description_from_dict,
     "vertex": description_from_dict,
-    "weight_init": as_weight_init,
-    "next_weight_init": as_weight_init,
 }

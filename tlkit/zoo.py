@@ -86,7 +86,7 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
     net.classes = config.classes
     net.recipe = {"source": {"zoo": name, "granularity": granularity}, "edits": []}
     net.landmarks = find_landmarks(net)
-    return net
+    return net if weights is None else net.mark_learned()
 
 
 class _Config(NamedTuple):

@@ -14,6 +14,7 @@ from tlkit.layers.activations import check_activation, make_activation
 from tlkit.layers.losses import ACTIVATION_OF, check_loss
 from tlkit.layers.modules import OPERATIONS, Layer, OutputLayer, as_layer
 from tlkit.layers.options import UNSET, Options
+from tlkit.layers.plain import make_from_plain
 
 __all__ = [
     "Activation",
@@ -407,5 +408,5 @@ DESCRIPTIONS = {
 
 
 def description_from_dict(data: dict[str, Any]) -> Description:
-    """Undo `Description.to_dict`."""
-    return DESCRIPTIONS[data["layer"]](**{name: value for name, value in data.items() if name != "layer"})
+    """Undo `Description.to_dict`; a ValueError says what does not exist."""
+    return make_from_plain(DESCRIPTIONS, "layer", data)
