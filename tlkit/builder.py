@@ -107,10 +107,12 @@ class TransferLearning:
 
     def remove_vertex_keep_connections(self, name: Name) -> TransferLearning:
         """Remove a vertex whose place a new vertex of the same name will take."""
+        (name,) = _checked_names("remove_vertex_keep_connections", [name])
         return self._record("remove_vertex_keep_connections", name=name)
 
     def remove_vertex_and_connections(self, name: Name) -> TransferLearning:
         """Remove a vertex from the graph, from the inputs of others and from the outputs."""
+        (name,) = _checked_names("remove_vertex_and_connections", [name])
         return self._record("remove_vertex_and_connections", name=name)
 
     def remove_output_layer(self) -> TransferLearning:
@@ -247,12 +249,19 @@ class TransferLearning:
             return builder.build(validate_output_layer=False)
 
 
+_NO_LANDMARK = (
+    " A landmark is None where a network has no such place, or several: print(tl.zoo.explain_head(net)) says how to "
+    "give it a new head, and net.cut_points lists the boundaries."
+)
+
+
 def _checked_names(call: str, names: Sequence[Any]) -> list[Name]:
     """Return the names that a call was given one by one."""
     for name in names:
         if not isinstance(name, (str, Integral)):
             among = ", ".join(map(repr, name)) if isinstance(name, (list, tuple, set)) else ""
-            msg = f"{call} takes names one by one{among and f': {call}({among})'}, got {name!r}."
+            hint = _NO_LANDMARK if name is None else ""
+            msg = f"{call} takes names one by one{among and f': {call}({among})'}, got {name!r}.{hint}"
             raise TypeError(msg)
     return [name if isinstance(name, str) else int(name) for name in names]
 

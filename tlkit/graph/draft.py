@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -262,13 +262,16 @@ class Draft:
     def _landmarks(self) -> Landmarks | None:
         if not self.source.has_landmarks:
             return None
-        places = [f.name for f in fields(Landmarks)]
         old, names = self.source.landmarks, self.structure.names
+        places = ("bottleneck", "penultimate", "head", "fine_tune_from", "hidden")
         kept = {place: name for place in places if (name := getattr(old, place)) in names}
-        head = kept.get("head", self.structure.outputs[0])
-        if "penultimate" not in kept or head != old.head:
-            kept["penultimate"] = self.structure.reads(head)[0]
-        return Landmarks(**{**dict.fromkeys(places), **kept, "head": head})
+        heads = tuple(name for name in old.heads if name in names)
+        if not heads and (old.heads or tuple(self.structure.outputs) != self.source.outputs):
+            heads = (self.structure.outputs[0],)
+        kept["head"] = heads[0] if len(heads) == 1 else None
+        if heads and (kept["head"] != old.head or "penultimate" not in kept):
+            kept["penultimate"] = self.structure.reads(heads[0])[0]
+        return Landmarks(**{**dict.fromkeys(places), **kept, "heads": heads})
 
     def _recipe(self) -> dict[str, Any]:
         recipe = self.source.recipe or {"source": {"module": "a network built by hand"}, "edits": []}

@@ -56,23 +56,33 @@ class Landmarks:
 
     Parameters
     ----------
-    bottleneck : str
+    bottleneck : str or None
         Last vertex with spatial output before `hidden` ("block5_pool").
     penultimate : str
-        Vertex whose output the head classifies ("fc2").
-    head : str
-        Last weight layer ("predictions").
-    fine_tune_from : str
+        Vertex whose output the head classifies ("fc2"); of a network without a head, what it answers with.
+    head : str or None
+        Last weight layer ("predictions"). None where the network ends in no classifier, and where it has several.
+    fine_tune_from : str or None
         Boundary that leaves the last convolutional block trainable ("block4_pool").
     hidden : str or None
         Last single weight layer before the head ("fc2"); its width can be changed. None where that is a block.
+    heads : tuple of str
+        All classifiers, one for most networks; `tlkit.zoo.explain_head` says how to replace none, one or several.
+
+    Where a network has no such place the landmark is None: for example no single tensor may lie behind the last block
+    but one. Freeze several vertices then, or one of `net.cut_points`.
     """
 
-    bottleneck: str
+    bottleneck: str | None
     penultimate: str
-    head: str
-    fine_tune_from: str
+    head: str | None
+    fine_tune_from: str | None
     hidden: str | None = None
+    heads: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.head is not None and not self.heads:
+            object.__setattr__(self, "heads", (self.head,))
 
 
 class Network(nn.Module):
