@@ -334,3 +334,61 @@ def test_iii_c_trains_block_5_after_a_reload_and_leaves_block_4_with_its_statist
     assert not {name for name in changed if name.startswith(("block1", "block2", "block3", "block4"))}
     assert bool(statistics) == batch_norm
     assert furthest(weights(net), weights(loaded)) == 0
+
+
+# -- arguments that cannot be meant ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [0, -3, 2.5, "5", None])
+@pytest.mark.parametrize(("call", "name"), [("n_out_replace", "n_out"), ("n_in_replace", "n_in")])
+def test_a_width_that_is_none_is_refused_when_it_is_given(vgg, call, name, width):
+    with pytest.raises(ValueError, match=f"{name} is a whole number, 1 or more, got {width!r}"):
+        getattr(tl.TransferLearning(vgg), call)("fc1", width)
+
+
+SHARED = torch.nn.Linear(12, 12)
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "sentence"),
+    [
+        (
+            ("set_feature_extractor", ["fc2"]),
+            TypeError,
+            r"names one by one: set_feature_extractor\('fc2'\), got",
+        ),
+        (("set_feature_extractor", None), TypeError, "takes names one by one, got None"),
+        (("set_outputs",), ValueError, "set_outputs needs at least one vertex, got none"),
+        (
+            ("add_layer", "q", tl.Dense, "fc2"),
+            TypeError,
+            r"class Dense. Write it with its arguments: tl.Dense\(",
+        ),
+        (("add_layer", "q", "relu", "fc2"), TypeError, r"a description such as tl.Dense\(256\).*got 'relu'"),
+        (("add_vertex", "q", None, "fc2"), TypeError, "got None"),
+        (("add_layer", 3, tl.Dense(5), "fc2"), TypeError, "named by a text, got 3"),
+        (("add_layer", "q", SHARED, "fc2"), ValueError, "'q' was given the same module as 'first'.*deepcopy"),
+        (
+            ("add_layer", "q", torch.nn.Sequential(SHARED), "fc2"),
+            ValueError,
+            "'q' was given the same module as 'first'",
+        ),
+        (("fine_tune_configuration", tl.Adam()), TypeError, r"takes a tl.FineTuneConfiguration.*got Adam\(lr=0.001"),
+        (("set_inputs", [(3, 32, 32)]), TypeError, "takes the shape of one example by name"),
+        (("set_inputs", {"x": 5}), ValueError, r"The shape of input 'x' is whole numbers above 0.*got 5"),
+        (("set_inputs", {"x": (3, 0, 4)}), ValueError, r"got \(3, 0, 4\)"),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_refused_when_it_is_given(vgg, edit, error, sentence):
+    builder = tl.TransferLearning(vgg).add_layer("first", SHARED, "fc2")
+    call, *arguments = edit
+    with pytest.raises(error, match=sentence):
+        getattr(builder, call)(*arguments)
+    assert len(builder.edits) == 1, "what was refused is not recorded"
+
+
+def test_one_description_may_be_given_twice(vgg):
+    dense = tl.Dense(5)
+    net = tl.TransferLearning(vgg).add_layer("one", dense, "fc2").add_layer("two", dense, "one")
+    net = net.set_outputs("predictions", "two").build()
+    assert net.vertices["one"].module.weight.shape != net.vertices["two"].module.weight.shape

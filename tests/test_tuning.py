@@ -26,7 +26,7 @@ TRAINING = {
     "gradient_normalization": ("clip_value", "renormalize_per_layer", None),
     "gradient_normalization_threshold": (2.0, 3.0, 1.0),
     "constraints": ((tl.MaxNorm(1.0),), (tl.NonNegative(), tl.UnitNorm()), ()),
-    "fixed_statistics": (True, False, False),
+    "fixed_statistics": (True, False, None),
 }
 FORWARD = {
     "activation": ("tanh", "elu", None),

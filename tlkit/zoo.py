@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from tlkit.images.preprocessing import Preprocessing
 from tlkit.layers.modules import is_weight_layer
 from tlkit.tables import html_row, html_table
 
-__all__ = ["DEFAULT", "Predictions", "decode_predictions", "imagenet_classes", "load", "names"]
+__all__ = ["DEFAULT", "Predictions", "decode_predictions", "explain_head", "imagenet_classes", "load", "names"]
 
 DEFAULT = "efficientnet_lite0"
 
@@ -85,13 +86,14 @@ def load(name: str = DEFAULT, weights: str | Path | None = "imagenet", granulari
     net.preprocessing = config.preprocessing
     net.classes = config.classes
     net.recipe = {"source": {"zoo": name, "granularity": granularity}, "edits": []}
-    net.landmarks = find_landmarks(net)
-    return net
+    net.landmarks = find_landmarks(net, config.n_classes)
+    return net if weights is None else net.mark_learned()
 
 
 class _Config(NamedTuple):
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    n_classes: int  # 0 where the network answers with features
 
 
 def _example(preprocessing: Preprocessing) -> list[Tensor]:
@@ -123,7 +125,8 @@ def _torchvision(name: str, weights: Any) -> tuple[nn.Module, _Config]:
     from tlkit.files.downloads import fetch, weights_remote
 
     entry = next(iter(models.get_model_weights(name)))
-    config = _Config(Preprocessing.from_torchvision(entry), tuple(entry.meta["categories"]))
+    classes = tuple(entry.meta["categories"])
+    config = _Config(Preprocessing.from_torchvision(entry), classes, len(classes))
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         # random weights too: a saved network is rebuilt without weights and must compute the same
@@ -144,15 +147,19 @@ def _timm(name: str, weights: Any) -> tuple[nn.Module, _Config]:
         known = [f"timm/{other}" for other in timm.list_models()]
         msg = f"timm has no network '{name}'.{near_misses(f'timm/{name}', known)} See timm.list_models()."
         raise ValueError(msg)
+    # DINOv3 computes its rotary embedding anew for each size of images, which no graph can hold; for one it is fixed
+    options = {"dynamic_img_size": False} if name.startswith("vit_") and "dinov3" in name else {}
+    make = partial(timm.create_model, name, **options)
     if weights == "imagenet":
-        module = load_pretrained(name)
+        module = load_pretrained(name, **options)
     elif weights is None:
-        module = make_module(partial(timm.create_model, name))
+        module = make_module(make)
     else:
         state = weights(name) if callable(weights) else read_weights(Path(weights))
-        module = fill_module(partial(timm.create_model, name), state, name if callable(weights) else str(weights))
-    classes = imagenet_classes() if getattr(module, "num_classes", 0) == 1000 else ()
-    return module, _Config(Preprocessing.from_timm(module.pretrained_cfg), classes)
+        module = fill_module(make, state, name if callable(weights) else str(weights))
+    n_classes = getattr(module, "num_classes", 0)
+    classes = imagenet_classes() if n_classes == 1000 else ()
+    return module, _Config(Preprocessing.from_timm(module.pretrained_cfg), classes, n_classes)
 
 
 def _packaged_weights(package: _Package, name: str) -> dict[str, Tensor]:
@@ -199,27 +206,100 @@ def name_vgg_layers(features: nn.Sequential) -> Callable[[str], str]:
     return lambda hint: table.get(hint, hint)
 
 
-def find_landmarks(net: Network) -> Landmarks:
-    """Find where an image classifier keeps its bottleneck and its head."""
-    shapes = net.output_shapes()
-    vertices = net.vertices
-    weighted = [name for name in vertices if any(p.ndim > 1 for p in vertices[name].module.parameters())]
-    head = weighted[-1]
-    behind = net.ancestors(head) - {head}
-    before_head = [name for name in net.cut_points if name in behind] or [weighted[0]]
-    single = [name for name in weighted if is_weight_layer(vertices[name].module) and name != head]
-    hidden = single[-1] if single and single[-1] in before_head[-3:] else None
+MOST = 0.9  # of the layers before the bottleneck: a boundary that leaves more trainable lies before all blocks
+
+
+def find_landmarks(net: Network, n_classes: int | None = None) -> Landmarks:
+    """Find where an image classifier keeps its bottleneck and its head.
+
+    Parameters
+    ----------
+    net : Network
+    n_classes : int, optional
+        How many classes it tells apart, 0 for a network that answers with features; as many as it answers if left out.
+    """
+    shapes, vertices = net.output_shapes(), net.vertices
+    size = {name: sum(p.numel() for p in v.module.parameters() if p.ndim > 1) for name, v in vertices.items()}
+    heads = _find_heads(net, shapes, size, shapes[net.outputs[0]][0] if n_classes is None else n_classes)
+    head = heads[0] if len(heads) == 1 else None
+    behind = frozenset(vertices) - set(net.outputs)
+    for name in heads:
+        behind &= net.ancestors(name) - {name}
+    before_head = [name for name in net.cut_points if name in behind]
+    penultimate = _find_penultimate(net, shapes, heads, before_head)
+    single = [name for name in vertices if size[name] and is_weight_layer(vertices[name].module) and name in behind]
+    hidden = single[-1] if head and single and single[-1] in before_head[-3:] else None
     before_hidden = before_head[: before_head.index(hidden)] if hidden else before_head
-    spatial = [name for name in before_hidden if math.prod(shapes[name]) > max(shapes[name])] or before_head
-    bottleneck = spatial[-1]
+
+    spatial = [name for name in before_hidden if math.prod(shapes[name]) > max(shapes[name])]
+    bottleneck = spatial[-1] if spatial else None
+    layers = {name for name in vertices if size[name]} - set(heads)
+    if bottleneck is None or len(layers - net.ancestors(bottleneck)) > len(layers) / 2:
+        return Landmarks(None, penultimate, head, None, hidden, heads)  # it lies before most of the network
     larger = [name for name in spatial if 0 < _extent(shapes[bottleneck]) < _extent(shapes[name])]
-    return Landmarks(
-        bottleneck=bottleneck,
-        penultimate=before_head[-1],
-        head=head,
-        fine_tune_from=_last_boundary(vertices, larger, bottleneck) if larger else spatial[len(spatial) * 3 // 4],
-        hidden=hidden,
-    )
+    start = _last_boundary(vertices, larger, bottleneck) if larger else spatial[len(spatial) * 3 // 4]
+    before = layers & net.ancestors(bottleneck)
+
+    def leaves_some(place: str) -> bool:
+        return 0 < len(before - net.ancestors(place)) <= MOST * len(before)
+
+    start = next(filter(leaves_some, [start, *reversed(spatial)]), None)
+    return Landmarks(bottleneck, penultimate, head, start, hidden, heads)
+
+
+def _find_heads(
+    net: Network, shapes: Mapping[str, tuple[int, ...]], size: Mapping[str, int], n_classes: int
+) -> tuple[str, ...]:
+    """Return the last vertices with weights that answer with classes."""
+    weighted = [name for name in net.vertices if size[name]]
+    before = {other for name in weighted for other in net.ancestors(name) - {name}}
+    last = [name for name in weighted if name not in before]
+    classes = [name for name in last if n_classes in (shapes[name][0], shapes[name][-1])]
+    return tuple(classes) if n_classes else ()
+
+
+def _find_penultimate(
+    net: Network, shapes: Mapping[str, tuple[int, ...]], heads: Sequence[str], before_head: Sequence[str]
+) -> str:
+    if not heads:
+        return net.outputs[0]
+    reads = list(dict.fromkeys(name for head in heads for name in net.vertices[head].inputs))
+    if before_head and (len(heads) == 1 or len(shapes[before_head[-1]]) == 1):
+        return before_head[-1]
+    return next((name for name in reads if len(shapes[name]) == 1), reads[0])
+
+
+def explain_head(net: Network) -> str:
+    """Return the code that puts an output of `n` classes in the place of a network's head, or of its heads.
+
+    Examples
+    --------
+    >>> import tlkit as tl
+    >>> print(tl.zoo.explain_head(tl.zoo.load("squeezenet1_1", weights=None)))
+    edits = tl.TransferLearning(net)
+    for name in ["classifier_1", "flatten"]:
+        edits.remove_vertex_and_connections(name)
+    edits.add_vertex("pool", tl.GlobalPool(), "features_12")
+    edits.add_layer("predictions", tl.Output(n), "pool").set_outputs("predictions")
+    """
+    places, shapes = net.landmarks, net.output_shapes()
+    heads = places.heads
+    reads = [places.penultimate]
+    if len(heads) > 1 and places.penultimate not in net.cut_points:
+        reads = list(dict.fromkeys(name for head in heads for name in net.vertices[head].inputs))
+        reads = [name for name in reads if len(shapes[name]) == 1] or reads[:1]
+    gone = [name for name in net.vertices if name not in net.ancestors(*reads)] if heads else []
+    lines = ["edits = tl.TransferLearning(net)"]
+    if gone:
+        lines += [f"for name in {json.dumps(gone)}:", "    edits.remove_vertex_and_connections(name)"]
+    if len(shape := shapes[reads[0]]) > 1:
+        channels_last = len(shape) == 3 and shape[0] < shape[-1]
+        kind, name = ("Flatten", "flat") if channels_last else ("GlobalPool", "pool")
+        lines.append(f'edits.add_vertex("{name}", tl.{kind}(), "{reads[0]}")')
+        reads = [name]
+    names = ", ".join(f'"{name}"' for name in reads)
+    lines.append(f'edits.add_layer("predictions", tl.Output(n), {names}).set_outputs("predictions")')
+    return "\n".join(lines)
 
 
 def _extent(shape: tuple[int, ...]) -> int:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import tlkit as tl
 from tlkit.graph.shapes import run_on_meta
 
 
@@ -54,3 +55,54 @@ def test_what_needs_values_gets_zeros(keeps):
 def test_errors_of_the_module_come_through():
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         run_on_meta(nn.Linear(4, 2), torch.empty(1, 5, device="meta"))
+
+
+# -- rows -----------------------------------------------------------------------------------------------------------
+
+
+class Pairs(nn.Module):
+    """Right for eight numbers an example only."""
+
+    def __init__(self, rows=-1):
+        super().__init__()
+        self.layer, self.rows = nn.Linear(4, 8), rows
+
+    def forward(self, x):
+        return self.layer(x).reshape(self.rows, 2, 4).flatten(1)
+
+
+def test_a_width_that_turns_one_example_into_two_rows_is_refused_by_the_vertexs_name():
+    net = tl.Network.from_module(Pairs(), torch.zeros(1, 4))
+    edits = tl.TransferLearning(net).n_out_replace("layer", 16)
+    with pytest.raises(ValueError, match=r"Vertex 'reshape' makes shape \(6, 2, 4\) of 3 examples.*one row for each"):
+        edits.build()
+
+
+def test_an_input_that_turns_one_example_into_two_rows_is_refused():
+    net = tl.Network({"pairs": tl.Vertex(Reshaped(), "x")}, {"x": (8,)}, "pairs")
+    with pytest.raises(ValueError, match=r"Vertex 'pairs' makes shape \(6, 2, 4\) of 3 examples"):
+        tl.TransferLearning(net).set_inputs({"x": (16,)}).build()
+
+
+class Reshaped(nn.Module):
+    def forward(self, x):
+        return x.reshape(-1, 2, 4)
+
+
+class OneRow(nn.Module):
+    def forward(self, x):
+        return x.reshape(1, -1)
+
+
+def test_a_module_that_takes_all_examples_for_one_is_refused_at_import():
+    with pytest.raises(ValueError, match=r"Vertex 'reshape' makes shape \(1, 12\) of 3 examples"):
+        tl.Network.from_module(OneRow(), torch.zeros(1, 4))
+
+
+def test_rows_may_change_on_the_way_when_the_answer_is_one_an_example():
+    class There(nn.Module):
+        def forward(self, x):
+            return x.reshape(-1, 2).relu().reshape(-1, 8)
+
+    net = tl.Network.from_module(There(), torch.zeros(1, 8))
+    assert net(torch.zeros(5, 8)).shape == (5, 8)

@@ -125,3 +125,53 @@ def test_a_loss_and_its_weight_are_checked(make):
         make(loss="hinges")
     with pytest.raises(ValueError, match=r"loss_weight is the factor .* got -1"):
         make(loss_weight=-1)
+
+
+# -- tokens ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tl.Output(5).make((197, 12)),
+        lambda: tl.Dense(5, activation="softmax").make((197, 12)),
+        lambda: tl.Loss().make((197, 5)),
+    ],
+)
+def test_a_softmax_over_tokens_is_refused_with_what_to_put_between(make):
+    with pytest.raises(ValueError, match=r"197 tokens.*tl\.GlobalPool\(\).*tl\.Subset\(0, 1\), then tl\.Flatten"):
+        make()
+
+
+@pytest.mark.parametrize("kind", ["average", "max"])
+def test_a_global_pool_over_tokens_gives_one_vector(kind):
+    tokens = torch.rand(3, 7, 4)
+    expected = {"average": tokens.mean(1), "max": tokens.max(1).values}[kind]
+    assert torch.equal(tl.GlobalPool(kind).make((7, 4))(tokens), expected)
+
+
+def test_an_output_reads_tokens_through_a_pool_or_the_class_token():
+    net = tl.Network({}, {"tokens": (7, 4)}, ["tokens"])
+    pooled = tl.TransferLearning(net).add_vertex("pool", tl.GlobalPool(), "tokens").add_layer("out", tl.Output(3))
+    first = tl.TransferLearning(net).add_vertex("first", tl.Subset(0, 1), "tokens").add_vertex("flat", tl.Flatten())
+    for edits in (pooled, first.add_layer("out", tl.Output(3))):
+        assert edits.build()(torch.rand(2, 7, 4)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: tl.Conv2d(4, kernel_size=0), "kernel_size of Conv2d is a whole number, 1 or more, got 0"),
+        (lambda: tl.Conv2d(4, stride=1.5), "stride of Conv2d is a whole number, 1 or more, got 1.5"),
+        (lambda: tl.Conv2d(4, padding="some"), "padding of Conv2d is a whole number, 0 or more or 'same', got 'some'"),
+        (lambda: tl.Pool2d(kernel_size=-1), "kernel_size of Pool2d is a whole number, 1 or more, got -1"),
+        (lambda: tl.Subset("a", 3), "start and stop of Subset are whole numbers, got 'a' and 3"),
+        (lambda: tl.Merge(7).make((3, 4, 4), (2, 4, 4)), "dim of Merge is .* here 1 to 3, got 7"),
+        (lambda: tl.Merge(0).make((3,), (2,)), "dim of Merge is .* here 1, the only one, got 0"),
+        (lambda: tl.GlobalPool().make((5,)), r"GlobalPool takes maps .* or tokens .*, got shape \(5,\)"),
+        (lambda: tl.Dense(5).make((3, 4, 4, 4)), r"Dense takes a flat input, got shape \(3, 4, 4, 4\)"),
+    ],
+)
+def test_sizes_that_cannot_be_are_sentences(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()

@@ -25,13 +25,15 @@ __all__ = ["load_pretrained"]
 FILE = "model.safetensors"  # of nearly every network on the hub
 
 
-def load_pretrained(name: str) -> nn.Module:
+def load_pretrained(name: str, **options: Any) -> nn.Module:
     """Make one of timm's networks with the weights that it was trained to; once they are here, without a connection.
 
     Parameters
     ----------
     name : str
         timm's name for it, such as "resnet18" or "resnet18.a1_in1k".
+    **options
+        Arguments of the network's constructor.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def load_pretrained(name: str) -> nn.Module:
     """
     import timm
 
-    make = partial(timm.create_model, name, pretrained=True)
+    make = partial(timm.create_model, name, pretrained=True, **options)
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         msg = f"timm has no weights for '{name}'. Give a file of weights, or weights=None for random ones."

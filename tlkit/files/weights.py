@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tlkit.errors import printable, quoted
+from tlkit.errors import near_misses, printable, quoted
 
-__all__ = ["copy_out", "fill_module", "make_module", "map_tensors", "split_bytes", "read_weights", "write_weights"]
+__all__ = [
+    "copy_out",
+    "fill_module",
+    "list_misfits",
+    "make_module",
+    "map_tensors",
+    "split_bytes",
+    "read_weights",
+    "write_weights",
+]
 
 # number types by safetensors' names for them
 KINDS = {
@@ -209,7 +218,13 @@ def fill_module(make: Callable[[], nn.Module], state: Mapping[str, Tensor], sour
         module = make_module(make)
     if any(name not in state for name, _ in module.named_buffers()):
         module = make_module(make)  # buffers that no file holds need their computed values
-    problems = _misfits(module.state_dict(), state)
+    # files from before 2018 hold no count of batches; torch starts it at 0
+    expected = {
+        name: value
+        for name, value in module.state_dict().items()
+        if name in state or not name.endswith("num_batches_tracked")
+    }
+    problems = list_misfits(expected, state)
     if problems:
         msg = f"The weights in {source} do not fit {type(module).__name__}: {'; '.join(problems)}."
         raise ValueError(msg)
@@ -217,17 +232,28 @@ def fill_module(make: Callable[[], nn.Module], state: Mapping[str, Tensor], sour
     return module
 
 
-def _misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    # files from before 2018 hold no count of batches; torch starts it at 0
-    missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in given if name not in expected]
-    other = [name for name in expected if name in given and expected[name].shape != given[name].shape]
+def list_misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Say in which ways given tensors are not the expected ones: the number of names, and the first few."""
+    missing = [name for name in expected if name not in given]
+    surplus = [name for name in given if name not in expected]
+    both = [(name, expected[name], given[name]) for name in expected if name in given]
     problems = []
     if missing:
-        problems.append(f"{len(missing)} tensors are missing, such as {quoted(missing[:1])}")
-    if unexpected:
-        problems.append(f"{len(unexpected)} have no place, such as {quoted(unexpected[:1])}")
-    if other:
-        shapes = f"{tuple(given[other[0]].shape)}, expected {tuple(expected[other[0]].shape)}"
-        problems.append(f"{len(other)} have another shape, such as {quoted(other[:1])}: {shapes}")
+        problems.append(f"{_count(missing)} missing, such as {quoted(missing[:3])}")
+    if surplus:
+        problems.append(f"{_count(surplus)} unexpected, such as {quoted(surplus[:3])}")
+    if missing and (hint := near_misses(missing[0], surplus)):
+        problems.append(f"'{printable(missing[0])}' may have got another name:{hint}")
+    if shapes := [(name, wanted.shape, found.shape) for name, wanted, found in both if wanted.shape != found.shape]:
+        name, wanted, found = shapes[0]
+        which = f"{len(shapes)} {'has' if len(shapes) == 1 else 'have'} another shape"
+        problems.append(f"{which}, such as '{printable(name)}': {tuple(found)}, expected {tuple(wanted)}")
+    if kinds := [name for name, a, b in both if a.is_floating_point() != b.is_floating_point()]:
+        problems.append(
+            f"'{printable(kinds[0])}' holds numbers of {given[kinds[0]].dtype}, expected {expected[kinds[0]].dtype}"
+        )
     return problems
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor{' is' if len(names) == 1 else 's are'}"

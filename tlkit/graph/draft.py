@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch import nn
 
 from tlkit.errors import UnknownVertexError, near_misses, quoted
 from tlkit.files.copying import copy_module
-from tlkit.graph.network import Landmarks, Network, Vertex
-from tlkit.graph.shapes import make_meta_examples, run_on_meta
+from tlkit.graph.network import Landmarks, Network, Vertex, has_learned_statistics
+from tlkit.graph.shapes import check_rows, make_meta_examples, run_on_meta
 from tlkit.graph.structure import Edits, New, Structure
 from tlkit.graph.widths import Redraw, mark_redraws
 from tlkit.layers.activations import make_activation
@@ -36,6 +36,8 @@ from tlkit.layers.options import UNSET, Options, Settings
 from tlkit.tuning import FineTuneConfiguration, matches
 
 __all__ = ["Draft"]
+
+ROWS = 3  # examples that a new network is run on: one would hide a vertex that mixes them
 
 
 class Draft:
@@ -71,7 +73,10 @@ class Draft:
         with torch.random.fork_rng(devices=()):  # torch's layers draw weights of their own first
             modules = self._make_modules(seed)
         net = Network(
-            {name: Vertex(modules[name], structure.reads(name), self._settings(name)) for name in structure.names},
+            {
+                name: Vertex(modules[name], structure.reads(name), self._settings(name), self._is_learned(name))
+                for name in structure.names
+            },
             structure.inputs,
             structure.outputs,
             preprocessing=self.source.preprocessing,
@@ -95,7 +100,7 @@ class Draft:
             structure.outputs,
         ).vertices
         memo: dict[int, Any] = {}  # shared by all vertices: weights that two of them share stay shared
-        values = make_meta_examples(structure.inputs, self.source)
+        values = make_meta_examples(structure.inputs, self.source, ROWS)
         modules = {}
         for name in order:
             reads = structure.reads(name)
@@ -107,6 +112,7 @@ class Draft:
                 shapes = " and ".join(str(tuple(value.shape[1:])) for value in arguments)
                 msg = f"Vertex '{name}' cannot read {quoted(reads)} of shape {shapes}: {error}"
                 raise ValueError(msg) from error
+        check_rows(values, structure.outputs, ROWS)
         return modules
 
     def _make_or_copy(self, name: str, shapes: list[tuple[int, ...]], memo: dict[int, Any], seed: int) -> nn.Module:
@@ -168,6 +174,16 @@ class Draft:
             return tuning.settings(self.structure.kept[name].settings)
         what, tuned = self.structure.new[name].what, tuning.settings(Settings())
         return what.settings(tuned) if isinstance(what, Options) else tuned
+
+    def _is_learned(self, name: str) -> bool | None:
+        """Say whether a vertex brings weights from a training that is over, now that the network has new updaters."""
+        if name in self.redraws:
+            return False
+        if name in self.structure.new:  # a module given as an object may bring statistics
+            return None
+        vertex = self.structure.kept[name]
+        trained = bool(self.source.epochs_seen) and name not in self.source.frozen
+        return vertex.learned or trained or bool(has_learned_statistics(vertex.module))
 
     def _freeze(self, net: Network) -> None:
         boundary = self.edits.find_last("set_feature_extractor", "names")
@@ -246,13 +262,16 @@ class Draft:
     def _landmarks(self) -> Landmarks | None:
         if not self.source.has_landmarks:
             return None
-        places = [f.name for f in fields(Landmarks)]
         old, names = self.source.landmarks, self.structure.names
+        places = ("bottleneck", "penultimate", "head", "fine_tune_from", "hidden")
         kept = {place: name for place in places if (name := getattr(old, place)) in names}
-        head = kept.get("head", self.structure.outputs[0])
-        if "penultimate" not in kept or head != old.head:
-            kept["penultimate"] = self.structure.reads(head)[0]
-        return Landmarks(**{**dict.fromkeys(places), **kept, "head": head})
+        heads = tuple(name for name in old.heads if name in names)
+        if not heads and (old.heads or tuple(self.structure.outputs) != self.source.outputs):
+            heads = (self.structure.outputs[0],)
+        kept["head"] = heads[0] if len(heads) == 1 else None
+        if heads and (kept["head"] != old.head or "penultimate" not in kept):
+            kept["penultimate"] = self.structure.reads(heads[0])[0]
+        return Landmarks(**{**dict.fromkeys(places), **kept, "heads": heads})
 
     def _recipe(self) -> dict[str, Any]:
         recipe = self.source.recipe or {"source": {"module": "a network built by hand"}, "edits": []}

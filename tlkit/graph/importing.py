@@ -55,7 +55,8 @@ def from_module(
     Raises
     ------
     ValueError
-        When the module cannot be traced; the message names the line, the cause and the way out.
+        When the module cannot be traced, or does not answer one row an example; the message names the line or the
+        vertex, the cause and the way out.
     TypeError
         When `module` is no module, or `leaves` holds something that is no class of modules.
 
@@ -91,7 +92,9 @@ def from_module(
             "network trains all of them until net.freeze(name) says otherwise."
         )
         warnings.warn(msg, stacklevel=2)
-    return take_over(copy.deepcopy(module), example_inputs, granularity, leaves=leaves)
+    net = take_over(copy.deepcopy(module), example_inputs, granularity, leaves=leaves)
+    net.check_rows()
+    return net
 
 
 def take_over(

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlkit.errors import UnknownVertexError, near_misses, quoted
-from tlkit.graph.shapes import make_meta_examples, run_on_meta
+from tlkit.graph.shapes import check_rows, make_meta_examples, run_on_meta
 from tlkit.layers.options import Settings
 
 if TYPE_CHECKING:
     from tlkit.graph.summary import Summary
     from tlkit.images.preprocessing import Preprocessing
 
-__all__ = ["Landmarks", "Network", "Vertex"]
+__all__ = ["Landmarks", "Network", "Vertex", "has_learned_statistics"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,15 @@ class Vertex:
         Names of the vertices or network inputs that it reads, in the order of the module's arguments.
     settings : Settings
         How its weights are trained: updater, penalties, gradient normalization.
+    learned : bool, optional
+        Whether its weights were learned in an earlier training, see `Network.fresh`. When left out, that is told by its
+        batch normalization: statistics that are no longer 0 and 1 were learned.
     """
 
     module: nn.Module
     inputs: tuple[str, ...]
     settings: Settings = field(default_factory=Settings)
+    learned: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", _names(self.inputs))
@@ -52,23 +56,33 @@ class Landmarks:
 
     Parameters
     ----------
-    bottleneck : str
+    bottleneck : str or None
         Last vertex with spatial output before `hidden` ("block5_pool").
     penultimate : str
-        Vertex whose output the head classifies ("fc2").
-    head : str
-        Last weight layer ("predictions").
-    fine_tune_from : str
+        Vertex whose output the head classifies ("fc2"); of a network without a head, what it answers with.
+    head : str or None
+        Last weight layer ("predictions"). None where the network ends in no classifier, and where it has several.
+    fine_tune_from : str or None
         Boundary that leaves the last convolutional block trainable ("block4_pool").
     hidden : str or None
         Last single weight layer before the head ("fc2"); its width can be changed. None where that is a block.
+    heads : tuple of str
+        All classifiers, one for most networks; `tlkit.zoo.explain_head` says how to replace none, one or several.
+
+    Where a network has no such place the landmark is None: for example no single tensor may lie behind the last block
+    but one. Freeze several vertices then, or one of `net.cut_points`.
     """
 
-    bottleneck: str
+    bottleneck: str | None
     penultimate: str
-    head: str
-    fine_tune_from: str
+    head: str | None
+    fine_tune_from: str | None
     hidden: str | None = None
+    heads: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.head is not None and not self.heads:
+            object.__setattr__(self, "heads", (self.head,))
 
 
 class Network(nn.Module):
@@ -134,6 +148,7 @@ class Network(nn.Module):
             self._modules[name] = vertices[name].module
         self._inputs = {name: vertices[name].inputs for name in order}
         self._settings = {name: vertices[name].settings for name in order}
+        self._fresh = {name for name in order if not _is_learned(vertices[name])}
         self._frozen: dict[str, bool] = {}  # name -> whether gradients pass through
         self.eval()  # a network answers; `fit` switches to training mode and back
         self.seed: int | None = None  # of new weights and of the order of examples
@@ -153,7 +168,8 @@ class Network(nn.Module):
     def vertices(self) -> dict[str, Vertex]:
         """The vertices by name, each after its inputs."""
         return {
-            name: Vertex(module, self._inputs[name], self._settings[name]) for name, module in self._modules.items()
+            name: Vertex(module, self._inputs[name], self._settings[name], name not in self._fresh)
+            for name, module in self._modules.items()
         }
 
     @property
@@ -170,6 +186,22 @@ class Network(nn.Module):
     def passing(self) -> frozenset[str]:
         """Names of the frozen vertices that let gradients through to the vertices before them."""
         return frozenset(name for name, passes in self._frozen.items() if passes)
+
+    @property
+    def fresh(self) -> frozenset[str]:
+        """Names of the vertices whose weights were learned in no earlier training: this one is their first.
+
+        New and redrawn layers are fresh, and so are random weights. Weights of the zoo or of a file are not, and what
+        `build()` takes over from a network that was trained isn't either. The batch normalization of fresh vertices
+        learns its statistics; that of the others keeps them, unless the option `fixed_statistics` says otherwise: few
+        images give poor statistics, and those ruin a fine-tune.
+        """
+        return frozenset(self._fresh)
+
+    def mark_learned(self, *names: str | int) -> Network:
+        """Say that the training of vertices is over, in place; without names, of all: `fresh` holds them no longer."""
+        self._fresh -= {self.resolve(name) for name in names} or set(self._modules)
+        return self.train() if self.training else self
 
     @property
     def landmarks(self) -> Landmarks:
@@ -253,10 +285,23 @@ class Network(nn.Module):
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one example at every input and vertex, without computing any value."""
-        values = make_meta_examples(self.input_shapes, self)
+        return {name: tuple(value.shape[1:]) for name, value in self._run_on_meta(rows=1).items()}
+
+    def check_rows(self) -> None:
+        """Refuse a network whose answers are not one row for each example, without computing any value.
+
+        Raises
+        ------
+        ValueError
+            When the number of rows changes on the way; the message names the vertex.
+        """
+        check_rows(self._run_on_meta(rows=3), self.outputs, 3)
+
+    def _run_on_meta(self, rows: int) -> dict[str, Tensor]:
+        values = make_meta_examples(self.input_shapes, self, rows)
         for name, vertex in self.vertices.items():
             values[name] = self._call(name, vertex.module, [values[other] for other in vertex.inputs], run_on_meta)
-        return {name: tuple(value.shape[1:]) for name, value in values.items()}
+        return values
 
     def summary(self) -> Summary:
         """Return DL4J's table of vertices, sizes, parameters and frozen marks."""
@@ -419,12 +464,15 @@ class Network(nn.Module):
                     raise ValueError(msg)
 
     def train(self, mode: bool = True) -> Network:
-        """Set training mode; frozen vertices and fixed statistics stay in evaluation mode."""
+        """Set training mode; frozen vertices and fixed statistics stay in evaluation mode.
+
+        Statistics are fixed by the option `fixed_statistics`; where it says nothing, in vertices that are not `fresh`.
+        """
         super().train(mode)
         for name in self._frozen:
             self._modules[name].eval()
         for name, settings in self._settings.items():
-            if settings.fixed_statistics:
+            if name not in self._fresh if settings.fixed_statistics is None else settings.fixed_statistics:
                 for part in self._modules[name].modules():
                     if isinstance(part, _BatchNorm):
                         part.eval()
@@ -522,6 +570,20 @@ def _attributes(names: Sequence[str]) -> dict[str, str]:
             new += "_"
         found[name] = new
     return found
+
+
+def _is_learned(vertex: Vertex) -> bool:
+    return bool(has_learned_statistics(vertex.module)) if vertex.learned is None else vertex.learned
+
+
+def has_learned_statistics(module: nn.Module) -> bool | None:
+    """Say whether batch normalization in a module holds other statistics than 0 and 1, from which it starts.
+
+    None where no batch normalization keeps statistics, or they have no values yet.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    norms = [norm for norm in norms if not norm.running_mean.is_meta]
+    return any(bool(norm.running_mean.any() or (norm.running_var != 1).any()) for norm in norms) if norms else None
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:

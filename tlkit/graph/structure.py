@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -114,7 +115,7 @@ class Structure:
                 self._disconnect(name)
         for edit in self.edits.select("remove_layers_from_output"):
             n, length = edit["n"], len(self.source.vertices)
-            if not 0 < n < length:
+            if not (isinstance(n, Integral) and 0 < n < length):
                 msg = f"A chain of {length} layers cannot lose {n}. Give 1 to {length - 1}."
                 raise ValueError(msg)
             for index in range(-n, 0):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from tlkit.errors import near_misses
+from tlkit.layers.plain import make_from_plain
 
 __all__ = ["Constraint", "MaxNorm", "NonNegative", "UnitNorm", "as_constraints"]
 
@@ -82,7 +83,7 @@ def _as_constraint(value: Any) -> Constraint:
     if isinstance(value, Constraint):
         return value
     if isinstance(value, Mapping) and value.get("constraint") in NAMED:
-        return NAMED[value["constraint"]](**{name: item for name, item in value.items() if name != "constraint"})
+        return make_from_plain(NAMED, "constraint", value)
     msg = (
         f"A constraint is one of {', '.join(NAMED)} (for example tl.MaxNorm(2.0)), got {value!r}."
         f"{near_misses(str(value), NAMED)}"

@@ -14,6 +14,7 @@ from tlkit.layers.activations import check_activation, make_activation
 from tlkit.layers.losses import ACTIVATION_OF, check_loss
 from tlkit.layers.modules import OPERATIONS, Layer, OutputLayer, as_layer
 from tlkit.layers.options import UNSET, Options
+from tlkit.layers.plain import make_from_plain
 
 __all__ = [
     "Activation",
@@ -80,7 +81,7 @@ class LayerDescription(Options, Description):
 
 @dataclass(frozen=True, repr=False)
 class Dense(LayerDescription):
-    """A fully connected layer.
+    """A fully connected layer. Of tokens (n, tokens, d) it takes each by itself.
 
     Parameters
     ----------
@@ -104,12 +105,14 @@ class Dense(LayerDescription):
     n_in: int | None = None
 
     def make_bare(self, shape: Shape) -> nn.Module:
-        if len(shape) == 3:
+        if len(shape) not in (1, 2):
             msg = (
                 f"{type(self).__name__} takes a flat input, got shape {shape}. Put tl.Flatten() or tl.GlobalPool() "
                 "between, or read a vertex behind the network's own pooling."
             )
             raise ValueError(msg)
+        if len(shape) == 2 and self.activation == "softmax":
+            raise _softmax_over_tokens(self, shape)
         return nn.Linear(_checked_n_in(self, shape[-1]), self.n_out)
 
 
@@ -145,11 +148,30 @@ class Output(Dense):
         super().__post_init__()
 
     def make(self, *shapes: Shape) -> nn.Module:
+        if len(shapes[0]) == 2:
+            msg = (
+                f"Output answers once an image, and it reads {shapes[0][0]} tokens of {shapes[0][1]} numbers each, "
+                f"shape {shapes[0]}. {_FROM_TOKENS}"
+            )
+            raise ValueError(msg)
         layer = super().make(*shapes)
         layer.loss, layer.loss_weight = self.loss, self.loss_weight
         if layer.activation is None:
             layer.activation = nn.Identity()
         return layer
+
+
+_FROM_TOKENS = (
+    "Make one vector of them first: tl.GlobalPool() averages them; tl.Subset(0, 1), then tl.Flatten(), takes the first "
+    "one, which is the class token where there is one."
+)
+
+
+def _softmax_over_tokens(description: Description, shape: Shape) -> ValueError:
+    kind = type(description).__name__
+    return ValueError(
+        f"{kind}'s softmax would go over the {shape[0]} tokens of its input, shape {shape}. {_FROM_TOKENS}"
+    )
 
 
 def _check_loss_weight(value: float) -> None:
@@ -170,6 +192,11 @@ class Conv2d(LayerDescription):
         As in torch.nn.Conv2d.
     padding : int or "same"
         Zeros added on each side.
+
+    Raises
+    ------
+    ValueError
+        For a size that no convolution has.
     """
 
     n_out: int
@@ -179,6 +206,12 @@ class Conv2d(LayerDescription):
     dilation: int = 1
     groups: int = 1
     n_in: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_sizes(self, "kernel_size", "stride", "dilation", "groups")
+        if self.padding not in ("same", "valid"):
+            _check_sizes(self, "padding", least=0)
 
     def make_bare(self, shape: Shape) -> nn.Module:
         if len(shape) != 3:
@@ -195,6 +228,16 @@ def _checked_n_in(description: Any, found: int) -> int:
         msg = f"{kind}(n_in={description.n_in}) reads an input of size {found}. Leave n_in out: it is inferred."
         raise ValueError(msg)
     return found
+
+
+def _check_sizes(description: Description, *names: str, least: int = 1) -> None:
+    for name in names:
+        value = getattr(description, name)
+        sides = value if isinstance(value, (tuple, list)) and len(value) == 2 else [value]
+        if not all(isinstance(side, Integral) and side >= least for side in sides):
+            words = " or 'same'" if name == "padding" and isinstance(description, Conv2d) else ""
+            msg = f"{name} of {type(description).__name__} is a whole number, {least} or more{words}, got {value!r}."
+            raise ValueError(msg)
 
 
 def _check_kind(kind: str, *known: str) -> None:
@@ -250,7 +293,7 @@ class Flatten(Description):
 
 @dataclass(frozen=True)
 class GlobalPool(Description):
-    """Average or maximum over height and width, then flat: (c, h, w) to (c,)."""
+    """Average or maximum over height and width, or over tokens: (c, h, w) to (c,), (tokens, d) to (d,)."""
 
     kind: str = "average"
 
@@ -258,6 +301,11 @@ class GlobalPool(Description):
         _check_kind(self.kind, "average", "max")
 
     def make(self, *shapes: Shape) -> nn.Module:
+        if len(shapes[0]) == 2:
+            return modules.TokenPool(self.kind)
+        if len(shapes[0]) != 3:
+            msg = f"GlobalPool takes maps (channels, height, width) or tokens (tokens, d), got shape {shapes[0]}."
+            raise ValueError(msg)
         return nn.Sequential({"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}[self.kind](1), nn.Flatten())
 
 
@@ -272,6 +320,8 @@ class Pool2d(Description):
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, "max", "average")
+        _check_sizes(self, "kernel_size", *(["stride"] if self.stride is not None else []))
+        _check_sizes(self, "padding", least=0)
 
     def make(self, *shapes: Shape) -> nn.Module:
         pool = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[self.kind]
@@ -296,16 +346,23 @@ class Loss(Description):
         _check_loss_weight(self.loss_weight)
 
     def make(self, *shapes: Shape) -> nn.Module:
+        if len(shapes[0]) == 2 and ACTIVATION_OF[self.loss] == "softmax":
+            raise _softmax_over_tokens(self, shapes[0])
         return modules.Loss(self.loss, self.loss_weight)
 
 
 @dataclass(frozen=True)
 class Merge(Description):
-    """Concatenate several inputs along a dimension (DL4J's MergeVertex)."""
+    """Concatenate several inputs along a dimension, 1 for channels (DL4J's MergeVertex)."""
 
     dim: int = 1
 
     def make(self, *shapes: Shape) -> nn.Module:
+        last = min(map(len, shapes), default=1)
+        if not isinstance(self.dim, Integral) or self.dim == 0 or not -last <= self.dim <= last:
+            which = "1, the only one" if last == 1 else f"1 to {last}"
+            msg = f"dim of Merge is a dimension behind the examples', here {which}, got {self.dim!r}."
+            raise ValueError(msg)
         return modules.Merge(self.dim)
 
 
@@ -327,10 +384,15 @@ class ElementWise(Description):
 
 @dataclass(frozen=True)
 class Subset(Description):
-    """Channels `start` up to, not including, `stop` (DL4J's SubsetVertex)."""
+    """Channels, or tokens, `start` up to, not including, `stop` (DL4J's SubsetVertex)."""
 
     start: int
     stop: int
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(place, Integral) for place in (self.start, self.stop)):
+            msg = f"start and stop of Subset are whole numbers, got {self.start!r} and {self.stop!r}."
+            raise ValueError(msg)
 
     def make(self, *shapes: Shape) -> nn.Module:
         return modules.Subset(self.start, self.stop)
@@ -346,5 +408,5 @@ DESCRIPTIONS = {
 
 
 def description_from_dict(data: dict[str, Any]) -> Description:
-    """Undo `Description.to_dict`."""
-    return DESCRIPTIONS[data["layer"]](**{name: value for name, value in data.items() if name != "layer"})
+    """Undo `Description.to_dict`; a ValueError says what does not exist."""
+    return make_from_plain(DESCRIPTIONS, "layer", data)

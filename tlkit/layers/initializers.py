@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tlkit.errors import near_misses
+from tlkit.layers.plain import make_from_plain
 
 __all__ = [
     "SCHEMES",
@@ -135,9 +136,8 @@ def as_weight_init(value: Any) -> str | Distribution:
     """
     if isinstance(value, Distribution):
         return value
-    if isinstance(value, dict) and value.get("distribution") in _DISTRIBUTIONS:
-        options = {name: option for name, option in value.items() if name != "distribution"}
-        return _DISTRIBUTIONS[value["distribution"]](**options)
+    if isinstance(value, dict):
+        return make_from_plain(_DISTRIBUTIONS, "distribution", value)
     if isinstance(value, str) and value.lower() in SCHEMES:
         return value.lower()
     msg = (

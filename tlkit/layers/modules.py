@@ -24,6 +24,7 @@ __all__ = [
     "NORMS",
     "OutputLayer",
     "Subset",
+    "TokenPool",
     "WEIGHT_LAYERS",
     "as_layer",
     "draw_weights",
@@ -226,6 +227,18 @@ class Subset(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, self.start : self.stop]
+
+
+class TokenPool(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1) if self.kind == "average" else x.amax(1)
+
+    def extra_repr(self) -> str:
+        return self.kind
 
 
 def is_transparent(module: nn.Module) -> bool:

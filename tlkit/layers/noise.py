@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from tlkit.layers.plain import make_from_plain
+
 __all__ = ["DropConnect", "as_weight_noise"]
 
 
@@ -50,6 +52,6 @@ def as_weight_noise(value: Any) -> DropConnect:
     if isinstance(value, DropConnect):
         return value
     if isinstance(value, Mapping) and value.get("weight_noise") == DropConnect.__name__:
-        return DropConnect(value["p"])
+        return make_from_plain({DropConnect.__name__: DropConnect}, "weight_noise", value)
     msg = f"weight_noise is tl.DropConnect(p), or None to remove it, got {value!r}."
     raise TypeError(msg)

@@ -54,7 +54,7 @@ class Settings:
     gradient_normalization: str | None = None
     gradient_normalization_threshold: float = 1.0
     constraints: tuple[Constraint, ...] = ()
-    fixed_statistics: bool = False
+    fixed_statistics: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -95,7 +95,8 @@ class Options:
         `tl.NonNegative`.
     fixed_statistics : bool
         Whether batch normalization goes on using the statistics it has, and keeps them, while its scale and shift
-        train: few images give poor statistics.
+        train: few images give poor statistics. When left out, it does in vertices whose weights were learned in an
+        earlier training, and not in fresh ones, see `Network.fresh`.
     """
 
     activation: str | None = field(default=UNSET)

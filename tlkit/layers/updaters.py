@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tlkit.errors import near_misses
+from tlkit.layers.plain import make_from_plain
 
 __all__ = [
     "AdaDelta",
@@ -175,7 +176,9 @@ def as_updater(value: Any) -> Updater:
     if _is_torch_optimizer(value):
         return TorchUpdater(value.__name__)
     known = isinstance(value, dict) and value.get("updater") in NAMED
-    if known and (value["updater"] != "TorchUpdater" or _is_torch_optimizer(getattr(torch.optim, value["name"], None))):
+    if known and (
+        value["updater"] != "TorchUpdater" or _is_torch_optimizer(getattr(torch.optim, str(value.get("name")), None))
+    ):
         return _from_dict(value)
     msg = (
         f"An updater is one of {', '.join(NAMED)} (for example tl.Adam(lr=1e-3)) or "
@@ -194,7 +197,7 @@ def _is_torch_optimizer(value: Any) -> bool:
 
 
 def _from_dict(data: dict[str, Any]) -> Updater:
-    return NAMED[data["updater"]](**{name: value for name, value in data.items() if name != "updater"})
+    return make_from_plain(NAMED, "updater", data)
 
 
 def _tuples(value: Any) -> Any:
