@@ -231,10 +231,10 @@ def test_buffers_that_no_file_holds_are_computed():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: s.pop("bias"), r"a file do not fit Linear: 1 tensors are missing, such as 'bias'\.$"),
-        (lambda s: s.update(extra=torch.zeros(1)), r"1 have no place, such as 'extra'\.$"),
+        (lambda s: s.pop("bias"), r"a file do not fit Linear: 1 tensor is missing, such as 'bias'\.$"),
+        (lambda s: s.update(extra=torch.zeros(1)), r"1 tensor is unexpected, such as 'extra'\.$"),
         (lambda s: s.update(weight=torch.zeros(2, 4)),
-         r"1 have another shape, such as 'weight': \(2, 4\), expected \(2, 3\)\.$"),
+         r"1 has another shape, such as 'weight': \(2, 4\), expected \(2, 3\)\.$"),
     ],
 )  # fmt: skip
 def test_weights_of_another_architecture_are_named_in_one_sentence(change, sentence):
