@@ -126,7 +126,8 @@ def with_new_head(net: tl.Network, head: str) -> tl.Network:
     """Replace a network's last weight layer and all behind it by an output of five units."""
     before = net.vertices[head].inputs[0]
     edits = tl.TransferLearning(net).fine_tune_configuration(
-        tl.FineTuneConfiguration(updater=tl.Nesterovs(0.003, 0.9), seed=3)
+        # random statistics fit no data, so they are learned
+        tl.FineTuneConfiguration(updater=tl.Nesterovs(0.003, 0.9), seed=3, fixed_statistics=False)
     )
     for name in net.vertices:
         if name not in net.ancestors(before):

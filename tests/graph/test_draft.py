@@ -302,9 +302,10 @@ def test_frozen_batch_norm_keeps_its_statistics_and_answers_whatever_trains_behi
 
 
 @pytest.mark.parametrize("kind", NORMALIZED)
-def test_batch_norm_that_is_unfrozen_follows_the_data_again(kind):
+def test_batch_norm_that_is_unfrozen_follows_the_data_again_where_that_is_asked_for(kind):
     net = normalized(kind)
-    built = apply(net, ("set_feature_extractor",))
+    free = tl.FineTuneConfiguration(fixed_statistics=False)
+    built = apply(net, ("fine_tune_configuration", free), ("set_feature_extractor",))
     before, original = weights(built), weights(net)
     tl.fit(built, images(), epochs=2, progress=False)
     changed = {name for name, value in built.state_dict().items() if not torch.equal(value, before[name])}
