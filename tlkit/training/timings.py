@@ -23,6 +23,7 @@ from tlkit.training.optimizers import DEFAULT_UPDATER
 __all__ = ["Epoch", "Timings", "time_vertices"]
 
 BATCH_SIZE = 32  # of training, as `tl.fit` has it
+MOST_ROWS = 4  # images of a timed pass: on the way back, a vertex keeps many times what it reads
 PASS = 1.0  # seconds that a timed pass through the network may take, as long as it has one image
 ENOUGH = 0.1  # seconds; a batch that takes as long is timed well enough
 LONG = 0.02  # seconds; what takes as long is timed once
@@ -111,7 +112,7 @@ def time_vertices(
     """
     watched = _Watched(net, given_up, told)
     alone = watched.run(1, backward=False)
-    size = max(1, min(int(PASS / max(sum(ahead for ahead, _ in alone.values()), 1e-6)), BATCH_SIZE))
+    size = max(1, min(int(PASS / max(sum(ahead for ahead, _ in alone.values()), 1e-6)), MOST_ROWS))
     # from here on as in training, where large tensors take longer than many small ones, and find their memory warm
     first, second = watched.run(size, backward=False), watched.run(size)
     if not second:
