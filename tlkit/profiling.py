@@ -18,8 +18,8 @@ from tlkit.features.rows import Features
 from tlkit.graph.network import Network
 from tlkit.graph.summary import collect_weights
 from tlkit.layers.descriptions import Output
+from tlkit.markup import html_row, html_table
 from tlkit.memory import counted, give_back, readable_size
-from tlkit.tables import html_row, html_table
 from tlkit.training.evaluation import evaluate
 from tlkit.training.heads import build_head
 from tlkit.training.lbfgs import solve

@@ -21,7 +21,7 @@ from tlkit.graph.importing import take_over
 from tlkit.graph.network import Landmarks, Network, Vertex
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.layers.modules import is_weight_layer
-from tlkit.tables import html_row, html_table
+from tlkit.markup import html_row, html_table
 
 __all__ = ["DEFAULT", "Predictions", "decode_predictions", "explain_head", "imagenet_classes", "load", "names"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlkit.markup import html_row, html_table
 from tlkit.memory import counted, readable_size
-from tlkit.tables import html_row, html_table
 
 __all__ = ["FeatureRows", "Features", "view_as_array", "convert_labels", "resolve_rows"]
 

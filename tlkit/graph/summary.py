@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from tlkit.graph.network import Network
-from tlkit.tables import html_row, html_table
+from tlkit.markup import html_row, html_table
 
 __all__ = ["Row", "Summary", "collect_weights"]
 

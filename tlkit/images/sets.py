@@ -21,7 +21,7 @@ from tlkit.images.decoding import Geometry
 from tlkit.images.pictures import Pictures
 from tlkit.images.preprocessing import Preprocessing
 from tlkit.images.sources import find_equal_files, find_pictures
-from tlkit.tables import html_row, html_table
+from tlkit.markup import html_row, html_table
 
 __all__ = ["ImageSet", "Split", "load"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+import tlkit.layers.modules as modules
 from tlkit.errors import near_misses, quoted
-from tlkit.layers import modules
 from tlkit.layers.activations import check_activation, make_activation
 from tlkit.layers.losses import ACTIVATION_OF, check_loss
 from tlkit.layers.modules import OPERATIONS, Layer, OutputLayer, as_layer

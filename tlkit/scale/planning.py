@@ -19,8 +19,8 @@ from tlkit.graph.network import Network
 from tlkit.helper import TransferLearningHelper
 from tlkit.images.decoding import Geometry, decode
 from tlkit.images.preprocessing import Preprocessing
+from tlkit.markup import html_row, html_table
 from tlkit.memory import counted, readable_size
-from tlkit.tables import html_row, html_table
 
 __all__ = ["Plan", "plan"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tlkit.colors import RIGHT, translucent
 from tlkit.features.moving import find_device, move
 from tlkit.layers.losses import MISSING
-from tlkit.tables import html_row, html_table
+from tlkit.markup import html_row, html_table
 from tlkit.training.data import wrap_data
 
 __all__ = ["ClassScore", "Evaluation", "evaluate"]

@@ -16,7 +16,7 @@ from tlkit.graph.network import Network
 from tlkit.layers.descriptions import Dense, Output
 from tlkit.layers.initializers import make_generator
 from tlkit.layers.updaters import Nesterovs
-from tlkit.tables import html_row, html_table
+from tlkit.markup import html_row, html_table
 from tlkit.training.evaluation import evaluate
 from tlkit.training.heads import build_head
 from tlkit.tuning import FineTuneConfiguration

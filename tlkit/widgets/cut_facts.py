@@ -6,8 +6,8 @@ from html import escape
 from math import prod
 
 from tlkit.colors import INK, WHITE
+from tlkit.markup import Markup
 from tlkit.memory import counted, readable_size
-from tlkit.tables import Markup
 from tlkit.training.timings import Epoch
 from tlkit.widgets.cuts import Cut, Cuts, Piece
 from tlkit.widgets.face import FROZEN_STYLE, TRAINABLE_STYLE, drawn_row, facts, note

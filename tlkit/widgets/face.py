@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets
 
 from tlkit.colors import BLACK, FROZEN, FROZEN_STRIPE, GRAY, NEUTRAL, TRAINABLE, WHITE, WRONG, translucent
-from tlkit.tables import Markup, html_row, html_table
+from tlkit.markup import Markup, html_row, html_table
 from tlkit.widgets.keyboard import GUARDED, KeyboardGuard
 
 __all__ = [

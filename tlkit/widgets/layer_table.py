@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from tlkit.colors import GRAY, NEUTRAL
-from tlkit.tables import Markup, html_row, html_table
+from tlkit.markup import Markup, html_row, html_table
 from tlkit.widgets.face import CAPTION, CELL, LINE, TABLE
 from tlkit.widgets.steps import USUAL, describe_ratio
 from tlkit.widgets.training_log import LayerSteps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkit.tables import Markup, html_row, html_table
+from tlkit.markup import Markup, html_row, html_table
 
 
 def test_texts_are_escaped_and_markup_is_not():

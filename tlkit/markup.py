@@ -27,7 +27,7 @@ def html_row(texts: Sequence[object], styles: Sequence[str], *, heads: int = 0, 
 
     Examples
     --------
-    >>> from tlkit.tables import html_row
+    >>> from tlkit.markup import html_row
     >>> html_row(["roses < tulips", 12], ["text-align:left", "text-align:right"], heads=1)
     '<tr><th style="text-align:left">roses &lt; tulips</th><td style="text-align:right">12</td></tr>'
     """
@@ -62,7 +62,7 @@ def html_table(
 
     Examples
     --------
-    >>> from tlkit.tables import html_row, html_table
+    >>> from tlkit.markup import html_row, html_table
     >>> html_table([html_row(["daisy"], ["text-align:left"])], caption="Flowers")[:77]
     '<table style="border-collapse:collapse"><caption style="text-align:left">Flow'
     """
