@@ -142,8 +142,9 @@ def test_other_images_run_through(kernels, tiny_photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_more_epochs_run_through(kernels, tmp_path):
-    assert main(["run", "--out", str(tmp_path), "-p", "EPOCHS", "2", "04"]) == 0
+def test_more_epochs_run_through(kernels, tiny_photos, tmp_path):
+    parameters = ["-p", "EPOCHS", "2", "-p", "IMAGES", str(tiny_photos)]
+    assert main(["run", "--out", str(tmp_path), *parameters, "04"]) == 0
     source = "\n".join(cell.source for cell in nbformat.read(tmp_path / f"{PAGE[4]}.ipynb", as_version=4).cells)
     assert "EPOCHS = 2" in source
 
