@@ -9,11 +9,14 @@ PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
 LESSONS := $(PY) -m tlkit.course.lessons
 WORKERS := -n 2 --dist loadfile
+TESTS   := OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) -p no:nbval
 
 # threads that wait sleep instead of spinning: on a busy machine the notebooks run several times faster
 export OMP_WAIT_POLICY ?= passive
 # one heap for all threads: a network that trains in a thread beside the notebook takes 0.2 GB less
 export MALLOC_ARENA_MAX ?= 1
+# compiled once: the tests start two hundred processes that import tlkit
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .PHONY: help run lint quick test lab render full bench docs lock clean
@@ -31,13 +34,13 @@ lint: $(STAMP) ## what ruff says of code and notebooks
 	@$(PY) -m ruff format --check .
 
 quick: lint ## lint, and the tests that are not marked slow (about a minute): while you work
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) -m 'not slow' --ignore tests/browser
+	@$(TESTS) -m 'not slow' --ignore tests/browser
 
 test: lint ## lint, all tests, and the notebooks' outputs compared with a new run
 	@echo "== tests"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) --ignore tests/browser
+	@$(TESTS) --ignore tests/browser
 	@echo "== tests in a browser, where there is one"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q $(WORKERS) tests/browser
+	@$(TESTS) tests/browser
 	@echo "== notebooks: run again, outputs compared"
 	@$(PY) -m pytest -q $(WORKERS) -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks

@@ -484,6 +484,7 @@ def test_a_frozen_part_that_normalizes_by_the_batch_at_hand_is_refused():
 # -- several boundary tensors ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a store and two trainings
 @pytest.mark.parametrize("updater", [tl.Nesterovs(0.05, 0.9), tl.Adam(0.01)], ids=["nesterovs", "adam"])
 def test_training_on_several_boundary_tensors_from_memory_a_store_or_a_reopened_one_is_training_the_whole(
     updater, tmp_path
@@ -564,6 +565,7 @@ WAYS_ON = {
 }
 
 
+@pytest.mark.slow  # ten trainings
 @pytest.mark.parametrize("way", WAYS_ON)
 @pytest.mark.parametrize("updater", UPDATERS)
 def test_training_after_the_helper_goes_on_where_it_ended(way, updater, tmp_path):

@@ -97,6 +97,7 @@ def test_heads_read_what_the_cut_points_answer_averaged(net, images, profile):
     torch.testing.assert_close(train.tensors[name], whole.tensors[name].mean((2, 3)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow  # featurizes at every cut point
 def test_the_accuracy_is_that_of_a_linear_head_on_these_features(profile):
     for name in ("block1_pool", "fc2"):
         train, test = profile.features(name)

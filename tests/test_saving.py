@@ -140,6 +140,7 @@ UPDATERS = [
 ]
 
 
+@pytest.mark.slow  # twelve trainings, saved and loaded
 @pytest.mark.parametrize("updater", UPDATERS, ids=lambda updater: getattr(updater, "optimizer", "partial"))
 def test_with_the_updaters_state_training_goes_on_as_if_it_had_not_been_interrupted(updater, path):
     net = (

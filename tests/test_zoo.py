@@ -204,6 +204,7 @@ def test_packaged_networks_recognize_daisies(name, photos):
     assert (found[~daisies] == 985).float().mean() <= 0.5  # it has no name for the other four, and guesses
 
 
+@pytest.mark.slow  # loads the packaged network twice
 def test_two_loads_share_no_weights(lite0):
     other = zoo.load()
     with torch.no_grad():

@@ -54,6 +54,7 @@ def graph(*, still=(), **options):
 SHAPES = pytest.mark.parametrize("make", [chain, graph], ids=["chain", "graph"])
 
 
+@pytest.mark.slow  # ten trainings
 @pytest.mark.parametrize("l2", [0, 0.4])
 @pytest.mark.parametrize("l1", [0, 0.3])
 @SHAPES

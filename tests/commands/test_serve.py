@@ -130,6 +130,7 @@ def test_what_the_teacher_lacks_comes_from_elsewhere_and_the_teacher_hears_of_it
     assert student(tmp_path / "other", teacher.url, "fetch", "resnet18").stderr == ""
 
 
+@pytest.mark.slow  # processes of their own
 def test_a_teachers_file_that_was_tampered_with_never_arrives(teacher, tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_HOME", str(teacher.home))
     file = catalog.find("vgg16")
@@ -141,6 +142,7 @@ def test_a_teachers_file_that_was_tampered_with_never_arrives(teacher, tmp_path,
     assert file.path.read_bytes() == CONTENTS["vgg16"]
 
 
+@pytest.mark.slow  # thirty downloads
 def test_thirty_students_at_once(teacher, internet, tmp_path):
     """The server is another process; the students are threads, since thirty processes would only be slower."""
     file = catalog.find("vgg16")

@@ -400,6 +400,7 @@ def described_cell(code):
     return described(run_as_a_cell(code, {"__name__": "__main__"})["Cell"]())
 
 
+@pytest.mark.slow  # a module's source each
 @pytest.mark.parametrize("what", CHANGES)
 def test_an_edit_that_changes_what_a_cell_computes(what):
     old, new = CHANGES[what]

@@ -366,6 +366,7 @@ def test_a_line_of_a_chunk_without_end_is_given_up(monkeypatch):
         assert sum(sent) < resuming.TRIES * 20_000_000
 
 
+@pytest.mark.slow  # waits for a slow server
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n", CHUNKED + b"a\r\n"])
 def test_a_drip_is_given_up_when_the_whole_takes_too_long(head, monkeypatch):
     monkeypatch.setattr(resuming, "AT_LEAST", 0.3)

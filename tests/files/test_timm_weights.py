@@ -59,6 +59,7 @@ def by_hand(tmp_path, state) -> None:
     save_file(state, tmp_path / "home" / "weights" / BY_HAND)
 
 
+@pytest.mark.slow  # processes of their own
 @pytest.mark.parametrize("put", [cached, by_hand])
 @pytest.mark.parametrize("offline", ["1", ""])
 @pytest.mark.usefixtures("no_network")

@@ -121,6 +121,7 @@ def test_the_parts_of_a_split_network_know_what_is_fresh():
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items() if "running" in key)
 
 
+@pytest.mark.slow  # loads a network of the zoo
 def test_weights_of_the_zoo_and_of_a_file_are_learned_and_a_head_is_fresh():
     net = tl.zoo.load()
     assert net.fresh == frozenset()

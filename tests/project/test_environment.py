@@ -203,7 +203,7 @@ def test_make_test_lints_tests_and_compares_the_notebooks(checkout):
     _, _, calls = make(checkout, "test")
     assert calls[1:3] == ["-m ruff check .", "-m ruff format --check ."]
     assert calls[3].startswith("-m pytest -q -n ")
-    assert calls[4] == "-m pytest -q -n 2 --dist loadfile tests/browser"
+    assert calls[4] == "-m pytest -q -n 2 --dist loadfile -p no:nbval tests/browser"
     assert "--nbval " in calls[5]
     assert calls[5].endswith("tests/nbval_sanitize.cfg notebooks")
 

@@ -80,6 +80,7 @@ def assert_alike(net: tl.Network, other: tl.Network) -> None:
     torch.testing.assert_close(dict(net.state_dict()), dict(other.state_dict()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow  # thirteen trainings
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_workers_train_as_one_process_does(store, tmp_path, world, shuffle):

@@ -58,6 +58,7 @@ def test_ordinary_trainings_are_none(levels, batch_size):
     assert find_collapse(noisy(levels, 0.7), batch_size, GUESSING) is None
 
 
+@pytest.mark.slow  # nineteen trainings
 @pytest.mark.parametrize("updater", [tl.Sgd(0.1), tl.Adam(0.01), tl.Nesterovs(0.05, 0.9)])
 @pytest.mark.parametrize("batch_size", [2, 8, 24])
 @pytest.mark.parametrize("learnable", [True, False])

@@ -166,6 +166,7 @@ def test_a_network_is_asked_about_the_images(images):
     assert browser.face() == told.face()
 
 
+@pytest.mark.slow  # runs four times
 @pytest.mark.parametrize("option", [0, 1, -1, None])
 def test_running_its_code_finds_the_same_pictures(images, option):
     net = pooled(3)

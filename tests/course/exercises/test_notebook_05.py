@@ -18,6 +18,7 @@ def edited(net, boundary, *layers, n_classes=5):
     return builder.add_layer(marks.head, tl.Output(n_classes), before).build()
 
 
+@pytest.mark.slow  # loads the packaged network
 def test_seven_classes(net):
     width = {"classifier": 1280, "predictions": 4096}[net.landmarks.head]
     right = edited(net, net.landmarks.penultimate, n_classes=7)
